@@ -1,0 +1,77 @@
+# Needs Python >= 3.11 (PYTHON=…) and make; everything else goes into .venv.
+
+PYTHON ?= python3
+# Passed on to the program a target runs: make demo ARGS="--device cuda", make test ARGS="tests/engine -x"
+ARGS ?=
+# Processes that share the tests: 0 is one, in the foreground.
+WORKERS ?= 0
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+# With several workers each keeps to one thread, or they fight over the cores.
+PYTEST = $(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1 )$(1)/bin/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) )$(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-tl4 check format notebooks install dev clean distclean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: .venv/.core  ## steer the embedded model at every layer; prints a table, writes an HTML page (ARGS="--help")
+	.venv/bin/steerlens demo $(ARGS)
+
+test: .venv/.dev  ## run the tests on TransformerLens 3.9 (ARGS="tests/engine -x", WORKERS=2)
+	$(call PYTEST,.venv)
+
+test-tl4: .venv-tl4/.dev  ## run the same tests on TransformerLens 4.3
+	$(call PYTEST,.venv-tl4)
+
+check: .venv/.dev  ## ruff (lint and format) and mypy
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+format: .venv/.dev  ## let ruff format and fix what it can
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+notebooks: .venv/.dev  ## run every notebook top to bottom on the embedded model; the files stay as they are
+	@set -e; for notebook in notebooks/*.ipynb; do \
+	  if [ ! -e "$$notebook" ]; then echo "there is no notebook in notebooks/" >&2; exit 1; fi; \
+	  echo "$$notebook"; .venv/bin/jupyter execute $(ARGS) "$$notebook"; \
+	done
+
+install: .venv/.core  ## set up .venv with the package alone
+dev: .venv/.dev  ## set up .venv with the tools for tests and checks too
+
+clean:  ## remove caches and built files, keep the environments
+	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find steerlens tests scripts notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean  ## … and remove the environments
+	rm -rf .venv .venv-tl4
+
+# A stamp says that what stands before it is done: a half-made environment is finished by the next make,
+# and one older than the pins is brought up to date. One pip call resolves torch together with the rest, under the pins.
+
+.venv/.made .venv-tl4/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "steerlens needs Python 3.11 or later, $(PYTHON) is not: name one with make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(@D) || \
+	  { echo "$(PYTHON) -m venv failed: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
+	@touch $@
+
+.venv/.core: .venv/.made pyproject.toml constraints.txt
+	@echo 'installing the pinned packages into .venv; torch makes this a matter of minutes'
+	.venv/bin/python -m pip install -qq --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/.dev: .venv/.made pyproject.toml constraints.txt
+	@echo 'installing the pinned packages into .venv; torch makes this a matter of minutes'
+	.venv/bin/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	@touch .venv/.core $@
+
+.venv-tl4/.dev: .venv-tl4/.made pyproject.toml constraints-tl4.txt
+	@echo 'installing the pinned packages into .venv-tl4; torch makes this a matter of minutes'
+	.venv-tl4/bin/python -m pip install -qq --constraint constraints-tl4.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,71 @@
+"""steerlens: activation steering on TransformerLens. Which layer? How strong? Did it work? What did it break?
+
+    import steerlens as sl
+
+    model = sl.load_model("demo")
+    love = sl.actadd(model, "Love", "Hate", layer=4)
+    sl.generate(model, "I hate you because", 5 * love, n=4, seed=0)
+
+Importing this package is quick: TransformerLens, plotly and pandas are imported when something first needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# name → module that defines it; a module maps to itself
+_HOMES = {
+    "load_model": "steerlens.models",
+    "HookedModel": "steerlens.models",
+    "SteerlensError": "steerlens.errors",
+    "PromptPair": "steerlens.steering",
+    "SteeringVector": "steerlens.steering",
+    "Injection": "steerlens.steering",
+    "Condition": "steerlens.steering",
+    "Placement": "steerlens.steering",
+    "actadd": "steerlens.steering",
+    "mean_difference": "steerlens.steering",
+    "steer": "steerlens.steering",
+    "Sampling": "steerlens.engine",
+    "generate": "steerlens.engine",
+    "next_token_logits": "steerlens.engine",
+    "score": "steerlens.engine",
+    "Sweep": "steerlens.analysis.sweep",
+    "sweep": "steerlens.analysis.sweep",
+    "metrics": "steerlens.analysis.metrics",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from steerlens.analysis import metrics
+    from steerlens.analysis.sweep import Sweep, sweep
+    from steerlens.engine import Sampling, generate, next_token_logits, score
+    from steerlens.errors import SteerlensError
+    from steerlens.models import HookedModel, load_model
+    from steerlens.steering import (
+        Condition,
+        Injection,
+        Placement,
+        PromptPair,
+        SteeringVector,
+        actadd,
+        mean_difference,
+        steer,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'steerlens' has no attribute {name!r}")
+    module = importlib.import_module(_HOMES[name])
+    value = module if _HOMES[name].endswith(f".{name}") and not hasattr(module, name) else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Numbers and pictures of steering: metrics, sweeps, shifts, statistics, figures and the HTML report."""

@@ -1,0 +1,238 @@
+"""`sweep`: a vector at every layer and coefficient, against the unsteered model and against random vectors of equal norm."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+import torch
+
+from steerlens import __version__
+from steerlens.analysis.metrics import Metric, words
+from steerlens.analysis.statistics import metric_interval
+from steerlens.engine import generate
+from steerlens.errors import SteerlensError
+from steerlens.models import HookedModel, require_model, stamp
+from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector, actadd
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Control = Literal["random"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """The outcome of a sweep.
+
+    Attributes:
+        frame: one row per completion: the columns of `generate`, `role` ("unsteered", "steered", "random") and one
+            column per metric.
+        metrics: the metrics, in the order of their columns.
+        settings: everything needed to repeat it, as plain data.
+    """
+
+    frame: pd.DataFrame
+    metrics: tuple[Metric, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row per condition and metric, with 95 % intervals.
+
+        Columns: condition, label, role, layer, coeff, placement, metric, kind, n, mean, low, high. Shares have Wilson
+        intervals, means Student-t intervals. The unsteered baseline is a row with layer <NA> and coeff 0.
+        """
+        rows = []
+        keys = ["condition", "label", "role", "layer", "coeff", "placement"]
+        for key, group in self.frame.groupby(keys, sort=False, dropna=False):
+            for metric in self.metrics:
+                interval = metric_interval(group[metric.name], metric.kind)
+                rows.append(
+                    dict(zip(keys, key, strict=True))
+                    | {
+                        "metric": metric.name,
+                        "kind": metric.kind,
+                        "n": interval.n,
+                        "mean": interval.mean,
+                        "low": interval.low,
+                        "high": interval.high,
+                    }
+                )
+        return pd.DataFrame(rows).astype({"layer": "Int64"})
+
+    def best(self, metric: Metric | str | None = None) -> pd.Series:
+        """The summary row of the steered condition with the largest mean of `metric` (the first metric by default)."""
+        name = self._metric(metric).name
+        steered = self.summary.query("metric == @name and role == 'steered'")
+        return steered.loc[steered["mean"].idxmax()]
+
+    def baseline(self, metric: Metric | str | None = None) -> pd.Series:
+        """The summary row of the unsteered condition for `metric` (the first metric by default)."""
+        name = self._metric(metric).name
+        return self.summary.query("metric == @name and role == 'unsteered'").iloc[0]
+
+    def plot(self, metric: Metric | str | None = None) -> go.Figure:
+        """`metric` (the first by default) against layer, one line per coefficient, with intervals and the baseline."""
+        from steerlens.analysis.figures import layer_sweep
+
+        name = self._metric(metric).name
+        return layer_sweep(self.summary.query("metric == @name"))
+
+    def report(self, path: str | Path, *, command: str | None = None) -> Path:
+        """One self-contained HTML page with figures, table, completions and settings; returns its path.
+
+        Raises:
+            SteerlensError: the place cannot be written (checked before anything is drawn).
+        """
+        from steerlens.analysis.sweep_report import write_sweep_report
+
+        return write_sweep_report(self, path, command=command)
+
+    def _metric(self, metric: Metric | str | None) -> Metric:
+        if metric is None:
+            return self.metrics[0]
+        name = metric if isinstance(metric, str) else metric.name
+        for one in self.metrics:
+            if one.name == name:
+                return one
+        raise SteerlensError(f"no metric {name!r} in this sweep; it has {', '.join(m.name for m in self.metrics)}")
+
+
+def sweep(
+    model: HookedModel,
+    what: PromptPair | Mapping[int, SteeringVector] | Sequence[SteeringVector],
+    prompts: str | Sequence[str],
+    *,
+    layers: Sequence[int] | Literal["all"] = "all",
+    coeffs: Sequence[float] | float = (1.0,),
+    placement: Placement | None = None,
+    metrics: Sequence[Metric] = (),
+    n: int = 100,
+    max_new_tokens: int = 40,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 0.3,
+    frequency_penalty: float = 1.0,
+    seed: int = 0,
+    control: Control = "random",
+    batch_size: int | None = None,
+    progress: bool | None = None,
+) -> Sweep:
+    """`n` completions of each prompt for every layer × coefficient and for the unsteered model, measured.
+
+    This is the layer experiment of the ActAdd paper (arXiv 2308.10248, section 4.2) with the controls it lacks: every
+    share comes with an interval, and every steered condition with a random vector of the same norm at each position
+    (`control="random"`), which answers whether any push of that size would have done the same.
+
+    Args:
+        what: a PromptPair (vectors are extracted for all layers from one forward pass), or vectors, one per layer.
+        layers: `"all"` or layer numbers (for a PromptPair).
+        coeffs: coefficients; 0 is allowed.
+        metrics: from `steerlens.metrics`; by default whether a completion holds a word of the positive prompt.
+        control: `"random"`, or None to leave the random vectors out (half the time).
+        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, batch_size, progress: see `generate`.
+
+    Raises:
+        SteerlensError: layer out of range, no layers or coefficients, n = 0, and whatever `generate` raises.
+    """
+    require_model(model)
+    factors = [float(c) for c in ([coeffs] if isinstance(coeffs, int | float) else coeffs)]
+    if not factors:
+        raise SteerlensError("coeffs is empty; give at least one coefficient")
+    vectors = _vectors(model, what, layers)
+    chosen = tuple(metrics) or (_default_metric(what),)
+    conditions, roles = [Condition()], ["unsteered"]
+    for factor in factors:
+        for vector in vectors:
+            conditions.append(Condition((Injection(factor * vector, placement),)))
+            roles.append("steered")
+    if control == "random":
+        for factor in factors:
+            for vector in vectors:
+                conditions.append(Condition((Injection(factor * random_like(vector, seed=seed), placement),)))
+                roles.append("random")
+    elif control is not None:
+        raise SteerlensError(f"control={control!r} is unknown; use 'random' or None")
+    sampling = {
+        "n": n,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "frequency_penalty": frequency_penalty,
+        "seed": seed,
+    }
+    frame = generate(model, prompts, conditions, **sampling, batch_size=batch_size, progress=progress)  # type: ignore[arg-type]
+    frame.insert(2, "role", frame["condition"].map(dict(enumerate(roles))))
+    for metric in chosen:
+        frame[metric.name] = metric(frame["completion"])
+    settings = {
+        "what": str(what) if isinstance(what, PromptPair) else [v.title for v in vectors],
+        "pad": what.pad if isinstance(what, PromptPair) else None,
+        "prompts": [prompts] if isinstance(prompts, str) else list(prompts),
+        "layers": [v.layer for v in vectors],
+        "coeffs": factors,
+        "placement": placement or vectors[0].placement,
+        "control": control,
+        **sampling,
+        **run_settings(model),
+    }
+    return Sweep(frame, chosen, settings)
+
+
+def random_like(vector: SteeringVector, *, seed: int) -> SteeringVector:
+    """A random direction with the norm of `vector` at each position (rows that are zero stay zero).
+
+    The direction depends on the seed and the layer only, so different coefficients push the same way.
+    """
+    generator = torch.Generator().manual_seed(hash((seed, vector.layer)) % 2**63)
+    noise = torch.randn(vector.values.shape, generator=generator).to(vector.values.device)
+    values = noise * (vector.norms / noise.norm(dim=-1))[:, None]
+    return dataclasses.replace(
+        vector, values=values, label="random vector", source={"method": "random", "like": vector.describe(), "seed": seed}
+    )
+
+
+def run_settings(model: HookedModel) -> dict[str, Any]:
+    """Model, device and versions, as plain data."""
+    weights = next(iter(model.parameters()))  # type: ignore[attr-defined]
+    return {
+        "model": stamp(model).name,
+        "model class": type(model).__name__,
+        "model stamp": json.dumps(dataclasses.asdict(stamp(model)), sort_keys=True),
+        "device": str(weights.device),
+        "dtype": str(weights.dtype).removeprefix("torch."),
+        "steerlens": __version__,
+        "transformer-lens": version("transformer-lens"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _vectors(
+    model: HookedModel,
+    what: PromptPair | Mapping[int, SteeringVector] | Sequence[SteeringVector],
+    layers: Sequence[int] | Literal["all"],
+) -> list[SteeringVector]:
+    if isinstance(what, PromptPair):
+        return list(actadd(model, what, layers=layers).values())
+    vectors = list(what.values()) if isinstance(what, Mapping) else [what] if isinstance(what, SteeringVector) else list(what)
+    if not vectors or not all(isinstance(v, SteeringVector) for v in vectors):
+        raise SteerlensError("give a PromptPair or at least one SteeringVector to sweep")
+    return vectors if layers == "all" else [v for v in vectors if v.layer in layers]
+
+
+def _default_metric(what: Any) -> Metric:
+    text = what.positive.strip() if isinstance(what, PromptPair) else ""
+    if not text:
+        raise SteerlensError("metrics is empty; give at least one, as in metrics=[sl.metrics.words('weddings')]")
+    return words(text)

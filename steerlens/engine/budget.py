@@ -1,0 +1,90 @@
+"""How many rows run together: as many as fit the memory, as few as keep a CPU's caches warm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from steerlens.errors import SteerlensError
+from steerlens.models import HookedModel
+
+# A CPU gains nothing from larger batches (measured: the rate is flat from here on).
+_CPU_TOKENS = 2048
+# Nor does any accelerator in use need more to be busy.
+_DEVICE_TOKENS = 65536
+_CPU_BYTES = 1 << 30
+# Of the memory that is free; the estimate below knows the large tensors only.
+_FREE_SHARE = 0.6
+# Logits turned into answers at a time: a few tensors of this size exist at once.
+_CPU_SLICE_BYTES, _DEVICE_SLICE_BYTES = 32 << 20, 512 << 20
+
+
+def row_limit(
+    model: HookedModel, *, logits_per_row: int, batch_size: int | None, memory_budget: int | None
+) -> Callable[[int], int]:
+    """A function from the width of a batch to the number of rows that may run together.
+
+    Args:
+        logits_per_row: positions whose logits are held until the pass is over (0 where they are made in slices).
+        batch_size: the caller's own number of rows, whatever the memory.
+        memory_budget: bytes for activations and logits; by default a share of what the device has free.
+
+    Raises:
+        SteerlensError: a batch size below 1; (from the function) a budget that does not hold one row.
+    """
+    if batch_size is not None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise SteerlensError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+        return lambda width: batch_size
+    on_cpu = torch.device(model.cfg.device).type == "cpu"
+    budget = memory_budget if memory_budget is not None else _free_bytes(model)
+    tokens = _CPU_TOKENS if on_cpu else _DEVICE_TOKENS
+
+    def limit(width: int) -> int:
+        need = row_bytes(model.cfg, width, logits_per_row)
+        fit = int(budget // need)
+        if fit < 1:
+            raise SteerlensError(
+                f"a memory budget of {_megabytes(budget)} does not hold one row of {width} tokens, which takes about "
+                f"{_megabytes(need)}; raise memory_budget, free memory on the device, or shorten the text"
+            )
+        return max(min(fit, tokens // width), 1)
+
+    return limit
+
+
+def row_bytes(cfg: Any, width: int, logits: int) -> int:
+    """About how many bytes one row of `width` tokens takes at the peak of a forward pass.
+
+    Counted: the residual stream and its copies, queries, keys and values, attention scores and pattern, both sides of
+    the MLP's non-linearity; and `logits` positions of logits.
+    """
+    size = torch.finfo(cfg.dtype).bits // 8
+    heads = int(cfg.n_heads)
+    d_mlp = int(getattr(cfg, "d_mlp", None) or 4 * cfg.d_model)
+    per_token = 6 * cfg.d_model + 4 * heads * cfg.d_head + 3 * d_mlp + 3 * heads * width
+    return int(size * (width * per_token + logits * cfg.d_vocab))
+
+
+def slice_rows(model: HookedModel) -> int:
+    """How many positions' logits are turned into answers at a time."""
+    on_cpu = torch.device(model.cfg.device).type == "cpu"
+    return max((_CPU_SLICE_BYTES if on_cpu else _DEVICE_SLICE_BYTES) // (4 * int(model.cfg.d_vocab)), 1)
+
+
+def _free_bytes(model: HookedModel) -> int:
+    device = torch.device(model.cfg.device)
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        # What PyTorch holds without using it is free for this too.
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free * _FREE_SHARE)
+    if device.type == "mps":
+        return int((torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()) * _FREE_SHARE)
+    return _CPU_BYTES
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,129 @@
+"""`generate`: completions as a tidy frame, one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from steerlens.engine.sampler import Sampling
+from steerlens.engine.sampling import Completions, sample
+from steerlens.errors import SteerlensError
+from steerlens.models import HookedModel, require_model
+from steerlens.steering.conditions import Condition, Steering, as_conditions, check_condition
+from steerlens.steering.placement import Placement
+from steerlens.steering.prompts import prompt_ids
+
+# Below this many tokens a run is over before a progress bar says anything.
+_LONG_RUN_TOKENS = 4000
+
+
+def generate(
+    model: HookedModel,
+    prompts: str | Sequence[str],
+    steering: Steering | list[Steering] = None,
+    *,
+    n: int = 1,
+    max_new_tokens: int = 40,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 0.3,
+    frequency_penalty: float = 1.0,
+    seed: int = 0,
+    placement: Placement | None = None,
+    stop_at_end: bool = True,
+    batch_size: int | None = None,
+    use_cache: bool = True,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """`n` completions of each prompt under each condition, one row per completion.
+
+    The sampling defaults are the paper's (arXiv 2308.10248, section 4: temperature 1, top-p 0.3, frequency penalty 1).
+    A completion depends on the seed, the prompt and its sample number, never on the batch size or on what else is in
+    the job; the caller's random state is not touched. Sample numbers are paired: sample 7 draws the same random numbers
+    under every condition.
+
+    Args:
+        prompts: one text or several.
+        steering: None (unsteered), a vector, a tuple of vectors (one condition), or a list of conditions.
+        n: completions per prompt and condition.
+        max_new_tokens: at most; a completion ends earlier at end of text (unless `stop_at_end` is False).
+        temperature: 0 is greedy, and then the other sampling settings do nothing.
+        top_k, top_p, frequency_penalty: see `Sampling`.
+        placement: where vectors go, for those that come without an Injection; by default each vector's own.
+        batch_size: rows decoded together.
+        use_cache: False decodes without a key-value cache (slow; the same tokens).
+        progress: a progress bar; by default on long runs in a terminal or notebook.
+
+    Returns:
+        Columns: condition (number in the order given), label, layer (<NA> for none or several), coeff, placement,
+        prompt, sample, completion (text without the prompt), n_tokens, finished (reached end of text), seed.
+        `frame.attrs["receipts"]` lists what was injected where.
+
+    Raises:
+        SteerlensError: an empty prompt, n = 0, a vector that does not fit, a completion that exceeds the context.
+    """
+    require_model(model)
+    conditions = as_conditions(steering, placement=placement)
+    for condition in conditions:
+        check_condition(model, condition)
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not texts:
+        raise SteerlensError("the list of prompts is empty; give at least one")
+    for name, value in (("n", n), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size or 1)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise SteerlensError(f"{name} must be a whole number of at least 1, got {value!r}")
+    rows = [prompt_ids(model, text) for text in texts]
+    sampling = Sampling(temperature, top_k, top_p, frequency_penalty)
+    total = len(conditions) * len(texts) * n * max_new_tokens
+    wanted = total >= _LONG_RUN_TOKENS if progress is None else progress
+    # disable=None shows the bar on terminals only; an explicit True shows it anywhere.
+    with tqdm(
+        total=total, unit="tok", unit_scale=True, desc="sampling", disable=(None if progress is None else False) if wanted else True
+    ) as bar:
+        done = sample(
+            model,
+            rows,
+            conditions,
+            n=n,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            seed=seed,
+            batch_size=batch_size,
+            stop_at_end=stop_at_end,
+            use_cache=use_cache,
+            on_tokens=bar.update,
+        )
+        bar.update(total - bar.n)  # completions that ended early
+    return completions_frame(model, texts, conditions, done, seed=seed)
+
+
+def completions_frame(
+    model: HookedModel, prompts: Sequence[str], conditions: Sequence[Condition], done: Completions, *, seed: int
+) -> pd.DataFrame:
+    """The frame of `generate` for sampled completions, in the order condition, prompt, sample."""
+    tokens, lengths = done.tokens.tolist(), done.lengths.tolist()
+    finished = done.finished.tolist()
+    records = [
+        {
+            "condition": c,
+            "label": condition.label,
+            "layer": condition.layer,
+            "coeff": condition.coeff,
+            "placement": condition.placement,
+            "prompt": prompt,
+            "sample": s,
+            "completion": model.tokenizer.decode(ids[:length], clean_up_tokenization_spaces=False),
+            "n_tokens": length,
+            "finished": finished[c][p][s],
+            "seed": seed,
+        }
+        for c, condition in enumerate(conditions)
+        for p, prompt in enumerate(prompts)
+        for s, (ids, length) in enumerate(zip(tokens[c][p], lengths[c][p], strict=True))
+    ]
+    frame = pd.DataFrame.from_records(records).astype({"layer": "Int64"})
+    frame.attrs["receipts"] = [[asdict(receipt) for receipt in mine] for mine in done.receipts]
+    return frame

@@ -1,0 +1,368 @@
+"""Jobs: which rows a grid of conditions needs, where each row leaves its parent, and what is added to it there.
+
+Conditions that begin alike share rows. A condition is a path in a tree: the root is the clean model, each branch adds
+its injections at one layer to the row of its parent. Conditions with no (or only zero) vectors are the root itself,
+equal conditions are one branch, so neither costs a row.
+
+Rows are padded on the right and run without an attention mask: attention is causal, so no real position ever looks at
+the padding behind it, every position embedding is the row's own, and nothing about a row depends on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steerlens.models import HookedModel
+from steerlens.steering.conditions import Condition, Injection, check_condition
+from steerlens.steering.placement import check_fit, first_positions
+from steerlens.steering.vectors import SteeringVector
+
+# Padding that is run through the model for nothing: allowed up to this share of a batch …
+_PADDING_SHARE = 0.2
+# … or freely in batches of so few tokens that a pass costs the same either way.
+_SMALL_BATCH_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A token row to run the model on, and the positions whose next-token distribution is wanted.
+
+    Attributes:
+        ids: all tokens.
+        prompt_length: how many of them are the prompt; placements are fixed by these alone.
+        first, stop: the wanted positions, `range(first, stop)`.
+    """
+
+    ids: tuple[int, ...]
+    prompt_length: int
+    first: int
+    stop: int
+
+    @property
+    def n_wanted(self) -> int:
+        return self.stop - self.first
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """A condition, or the common beginning of several: the parent's row with injections added at the input of `layer`.
+
+    The root (no parent, layer −1) is the clean model.
+    """
+
+    parent: Branch | None = None
+    layer: int = -1
+    injections: tuple[Injection, ...] = ()
+
+    def path(self) -> tuple[Branch, ...]:
+        """The branches from the first injection to this one; empty for the root."""
+        return () if self.parent is None else (*self.parent.path(), self)
+
+    @property
+    def first_layer(self) -> int:
+        """The layer at which it leaves the clean row; −1 for the root."""
+        return self.path()[0].layer if self.parent is not None else -1
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """The conditions of a job as branches.
+
+    Attributes:
+        root: the clean model.
+        leaves: the distinct conditions, in the order in which the job first names them.
+        leaf_of: for every condition of the job, its place in `leaves`.
+    """
+
+    root: Branch
+    leaves: tuple[Branch, ...]
+    leaf_of: tuple[int, ...]
+
+    @staticmethod
+    def of(model: HookedModel, conditions: Sequence[Condition]) -> Tree:
+        """The tree of `conditions`.
+
+        Raises:
+            SteerlensError: a vector of another model.
+        """
+        root = Branch()
+        branches: dict[tuple[Branch, int, tuple[object, ...]], Branch] = {}
+        # Nothing is added to a row by a vector of zeros (coefficient 0, two equal prompts).
+        acts: dict[int, bool] = {}
+        checked: set[int] = set()
+        leaves: dict[Branch, int] = {}
+        leaf_of = []
+        for condition in conditions:
+            if any(id(injection.vector) not in checked for injection in condition.injections):
+                check_condition(model, condition)
+                checked.update(id(injection.vector) for injection in condition.injections)
+            by_layer: dict[int, list[Injection]] = {}
+            for injection in condition.injections:
+                vector = injection.vector
+                if id(vector) not in acts:
+                    acts[id(vector)] = bool(vector.values.any())
+                if acts[id(vector)]:
+                    by_layer.setdefault(vector.layer, []).append(injection)
+            branch = root
+            for layer in sorted(by_layer):
+                # Order does not matter where vectors are added together.
+                here = tuple(sorted(by_layer[layer], key=lambda one: (id(one.vector), str(one.placement))))
+                key = (branch, layer, tuple((id(one.vector), one.placement) for one in here))
+                branch = branches.setdefault(key, Branch(branch, layer, here))
+            leaf_of.append(leaves.setdefault(branch, len(leaves)))
+        return Tree(root, tuple(leaves), tuple(leaf_of))
+
+    def in_walking_order(self, first: Branch | None = None) -> list[Branch]:
+        """The leaves by the layers at which they leave the clean row, `first` before all others."""
+        order = {leaf: place for place, leaf in enumerate(self.leaves)}
+
+        def key(leaf: Branch) -> tuple[object, ...]:
+            return (leaf is not first, leaf.first_layer, order[leaf])
+
+        return sorted(self.leaves, key=key)
+
+
+class Bank:
+    """The values of all vectors of a job, one table per layer, moved to the residual stream's device and dtype once."""
+
+    def __init__(self, branches: Iterable[Branch]) -> None:
+        self._vectors: dict[int, list[SteeringVector]] = {}
+        self._begin: dict[int, int] = {}
+        sizes: dict[int, int] = {}
+        for branch in branches:
+            for one in branch.path():
+                for injection in one.injections:
+                    vector = injection.vector
+                    if id(vector) not in self._begin:
+                        self._begin[id(vector)] = sizes.get(vector.layer, 0)
+                        sizes[vector.layer] = sizes.get(vector.layer, 0) + vector.n_positions
+                        self._vectors.setdefault(vector.layer, []).append(vector)
+        self._ready: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
+
+    def begin(self, vector: SteeringVector) -> int:
+        """The row of its layer's table at which a vector begins."""
+        return self._begin[id(vector)]
+
+    def values_like(self, resid: Tensor, layer: int) -> Float[Tensor, "rows d_model"]:
+        """The table of a layer."""
+        key = (layer, resid.device, resid.dtype)
+        if key not in self._ready:
+            # Vectors may live on several devices; they are joined where most of the work of moving is saved.
+            values = [vector.values for vector in self._vectors[layer]]
+            together = torch.cat([value.to(values[0].device) for value in values])
+            self._ready[key] = together.to(device=resid.device, dtype=resid.dtype)
+        return self._ready[key]
+
+
+@dataclass
+class Growth:
+    """What happens to a batch at the input of one layer.
+
+    Attributes:
+        layer: the layer.
+        sources: for every row after it, the row before it that it goes on from; None if the rows stay.
+        rows, columns, entries: `table[entries[i]]` is added at `[rows[i], columns[i]]`.
+    """
+
+    layer: int
+    sources: Int[Tensor, " rows"] | None
+    rows: Int[Tensor, " added"]
+    columns: Int[Tensor, " added"]
+    entries: Int[Tensor, " added"]
+
+    def to(self, device: torch.device | str) -> Growth:
+        """The same with its indices on `device`."""
+        self.sources = None if self.sources is None else self.sources.to(device)
+        self.rows, self.columns = self.rows.to(device), self.columns.to(device)
+        self.entries = self.entries.to(device)
+        return self
+
+    def of(self, resid: Float[Tensor, "batch pos d_model"], bank: Bank) -> Float[Tensor, "rows pos d_model"]:
+        """The residual stream after it, as a new tensor."""
+        if self.rows.device != resid.device:  # a model spread over several devices
+            self.to(resid.device)
+        grown = resid.clone() if self.sources is None else resid.index_select(0, self.sources)
+        if len(self.rows):
+            added = bank.values_like(resid, self.layer).index_select(0, self.entries)
+            grown.index_put_((self.rows, self.columns), added, accumulate=True)
+        return grown
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some conditions on some passages, to be run together.
+
+    Attributes:
+        passages: indices into the job's passages, shortest first.
+        leaves: the conditions, in the order in which their results are wanted.
+        width: length of the longest passage; the others are filled up on the right.
+        start: the layer at which the walk sets in, on the clean rows that the batch before has left there.
+        hand_on: the layer whose clean input the next batch (of the same passages) sets in with, if any.
+    """
+
+    passages: tuple[int, ...]
+    leaves: tuple[Branch, ...]
+    width: int
+    start: int = 0
+    hand_on: int | None = None
+
+
+def batches(
+    passages: Sequence[Passage],
+    leaves: Sequence[Branch],
+    row_limit: Callable[[int], int],
+    *,
+    same_length: bool = False,
+    resume: bool = False,
+    wanted_limit: int | None = None,
+) -> list[Batch]:
+    """The job as batches: passages of like length together under all conditions if they fit, else conditions in turn.
+
+    Args:
+        leaves: conditions in walking order (`Tree.in_walking_order`).
+        row_limit: how many rows of a given width may run together.
+        same_length: never pad.
+        resume: batches of the same passages hand clean rows on to each other.
+        wanted_limit: how many wanted positions the passages of a batch may have together (a single one may have more).
+    """
+    result = []
+    for group, width in _groups(passages, len(leaves), row_limit, same_length, wanted_limit):
+        at_once = max(row_limit(width) // len(group), 1)
+        chunks = [tuple(leaves[i : i + at_once]) for i in range(0, len(leaves), at_once)]
+        starts = [0] * len(chunks)
+        if resume:
+            starts[1:] = [max(min(leaf.first_layer for leaf in chunk), 0) for chunk in chunks[1:]]
+        for i, chunk in enumerate(chunks):
+            hand_on = starts[i + 1] if resume and i + 1 < len(chunks) else None
+            result.append(Batch(group, chunk, width, starts[i], hand_on))
+    return result
+
+
+def _groups(
+    passages: Sequence[Passage],
+    n_leaves: int,
+    row_limit: Callable[[int], int],
+    same_length: bool,
+    wanted_limit: int | None,
+) -> list[tuple[tuple[int, ...], int]]:
+    """Passages to be run together, and the longest one's length; shortest first."""
+    lengths = [len(passage.ids) for passage in passages]
+    groups: list[tuple[tuple[int, ...], int]] = []
+    group: list[int] = []
+    for index in sorted(range(len(passages)), key=lambda i: lengths[i]):
+        width, size = lengths[index], len(group) + 1
+        if group:
+            real = sum(lengths[i] for i in group) + width
+            padded = size * width
+            wasteful = padded - real > _PADDING_SHARE * padded and padded * n_leaves > _SMALL_BATCH_TOKENS
+            full = size * n_leaves > row_limit(width)
+            if wanted_limit is not None:
+                full |= sum(passages[i].n_wanted for i in (*group, index)) > wanted_limit
+            if full or wasteful or (same_length and lengths[group[0]] != width):
+                groups.append((tuple(group), lengths[group[-1]]))
+                group = []
+        group.append(index)
+    groups.append((tuple(group), lengths[group[-1]]))
+    return groups
+
+
+def grown(
+    batch: Batch, root: Branch, lengths: Int[Tensor, " passages"], bank: Bank, *, n_layers: int, first_position: int
+) -> tuple[list[Growth], list[Branch]]:
+    """What happens at each layer of a walk that begins with the clean rows, and the branches at its end.
+
+    Rows are laid out branch by branch, within a branch in the order of the batch's passages.
+
+    Args:
+        lengths: prompt lengths of the batch's passages.
+        first_position: where placement `"all"` begins.
+
+    Raises:
+        SteerlensError: a vector that does not fit its prompt.
+    """
+    needed_until = {root: -1 if batch.hand_on is None else batch.hand_on}
+    beginning: dict[int, list[Branch]] = {}
+    for leaf in batch.leaves:
+        for branch in leaf.path():
+            if branch not in needed_until:
+                beginning.setdefault(branch.layer, []).append(branch)
+            needed_until.setdefault(branch, -1)
+            assert branch.parent is not None
+            needed_until[branch.parent] = max(needed_until[branch.parent], branch.layer)
+        needed_until[leaf] = n_layers
+    growths = []
+    active = [root]
+    for layer in range(batch.start, n_layers):
+        kept = [place for place, branch in enumerate(active) if needed_until[branch] > layer]
+        new = beginning.get(layer, [])
+        if not new and len(kept) == len(active):
+            continue
+        place_of = {branch: place for place, branch in enumerate(active)}
+        sources = kept + [place_of[branch.parent] for branch in new if branch.parent is not None]
+        active = [active[place] for place in kept] + new
+        additions = [(len(kept) + i, injection) for i, branch in enumerate(new) for injection in branch.injections]
+        same = sources == list(range(len(place_of)))
+        growths.append(
+            _growth(layer, None if same else sources, additions, lengths, batch.width, bank, first_position)
+        )
+    return growths, active
+
+
+def laid_out(batch: Batch, lengths: Int[Tensor, " passages"], bank: Bank, *, first_position: int) -> list[Growth]:
+    """What happens at each layer if all rows of a batch are there from the start, in the order of its leaves."""
+    additions: dict[int, list[tuple[int, Injection]]] = {}
+    for place, leaf in enumerate(batch.leaves):
+        for branch in leaf.path():
+            additions.setdefault(branch.layer, []).extend((place, injection) for injection in branch.injections)
+    return [
+        _growth(layer, None, here, lengths, batch.width, bank, first_position)
+        for layer, here in sorted(additions.items())
+    ]
+
+
+def _growth(
+    layer: int,
+    sources: Sequence[int] | None,
+    additions: Sequence[tuple[int, Injection]],
+    lengths: Int[Tensor, " passages"],
+    width: int,
+    bank: Bank,
+    first_position: int,
+) -> Growth:
+    """The rows, columns and table entries of injections into the branches at the given places."""
+    n = len(lengths)
+    within = torch.arange(n)
+    rows, columns, entries = [], [], []
+    known: dict[tuple[object, int], Tensor] = {}
+    for place, injection in additions:
+        placement, span = injection.placement, injection.vector.n_positions
+        assert placement is not None
+        if (placement, span) not in known:
+            check_fit(placement, span, int(lengths.min()))
+            if placement == "all":
+                touched = torch.arange(first_position, width).expand(n, -1)
+            else:
+                touched = first_positions(placement, span, lengths)[:, None] + torch.arange(span)
+            known[placement, span] = touched
+        touched = known[placement, span]
+        begin = bank.begin(injection.vector)
+        entry = torch.arange(begin, begin + span) if placement != "all" else torch.tensor(begin)
+        rows.append((place * n + within)[:, None].expand_as(touched).flatten())
+        columns.append(touched.flatten())
+        entries.append(entry.expand_as(touched).flatten())
+    empty = torch.empty(0, dtype=torch.long)
+    row_sources = None
+    if sources is not None:
+        row_sources = (torch.tensor(sources, dtype=torch.long)[:, None] * n + within).flatten()
+    return Growth(
+        layer,
+        row_sources,
+        torch.cat(rows) if rows else empty,
+        torch.cat(columns) if columns else empty,
+        torch.cat(entries) if entries else empty,
+    )

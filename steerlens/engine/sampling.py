@@ -1,0 +1,218 @@
+"""Completions of prompts under many conditions: prefill once per condition and prompt, then decode every sample together.
+
+The injection touches the prompt only, so it is paid for once: its keys and values are in the cache that all samples of a
+condition share, and decoding needs no hook (placement `"all"` excepted, which touches generated tokens by definition).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from steerlens.engine.sampler import Sampling, TokenCounts, next_tokens, row_keys, uniforms
+from steerlens.errors import SteerlensError
+from steerlens.models import HookedModel, decode_logits, expand_cache, keep_cache_rows, prefill
+from steerlens.steering.conditions import Condition
+from steerlens.steering.injection import Part, Receipt, injecting
+from steerlens.steering.prompts import end_id, pad_id, pad_left
+
+# Rows that have ended leave the batch when they are this share of it: each departure copies the cache.
+_LEAVE_SHARE = 0.25
+# Looking whether rows have ended waits for the device; on an accelerator it is done once in so many tokens.
+_LOOK_EVERY = {"cpu": 1, "cuda": 16, "mps": 16}
+
+
+@dataclass(frozen=True, eq=False)
+class Completions:
+    """What was sampled, on the CPU.
+
+    Attributes:
+        tokens: filled with the end-of-text id after the end.
+        lengths: tokens before the end of text (the end itself not counted).
+        finished: whether the completion ended by itself.
+        receipts: what was injected, per condition.
+    """
+
+    tokens: Int[Tensor, "conditions prompts samples new"]
+    lengths: Int[Tensor, "conditions prompts samples"]
+    finished: Bool[Tensor, "conditions prompts samples"]
+    receipts: tuple[tuple[Receipt, ...], ...]
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """One condition on one prompt: the rows that share a prefill."""
+
+    condition: int
+    prompt: int
+
+
+@torch.no_grad()
+def sample(
+    model: HookedModel,
+    prompts: Sequence[Sequence[int]],
+    conditions: Sequence[Condition],
+    *,
+    n: int,
+    max_new_tokens: int,
+    sampling: Sampling,
+    seed: int,
+    batch_size: int | None = None,
+    stop_at_end: bool = True,
+    use_cache: bool = True,
+    on_tokens: Callable[[int], None] | None = None,
+) -> Completions:
+    """`n` completions of every prompt under every condition, in the order of the job.
+
+    A completion depends on (seed, prompt, sample number) and on its own logits, not on the batch size or on the other
+    rows; the same sample number draws the same random numbers under every condition, so differences between conditions
+    are paired.
+
+    Args:
+        prompts: token ids, BOS included.
+        batch_size: rows decoded together; by default 256 on the CPU, more on an accelerator.
+        use_cache: False runs the whole sequence for every token; for models without a cache, and for checking.
+        on_tokens: called with the number of tokens drawn since the last call.
+
+    Raises:
+        SteerlensError: a prompt and its completion do not fit the model's context.
+    """
+    longest = max(map(len, prompts))
+    if longest + max_new_tokens > model.cfg.n_ctx:
+        raise SteerlensError(
+            f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit the model's context of "
+            f"{model.cfg.n_ctx}; ask for fewer tokens or shorten the prompt"
+        )
+    shape = (len(conditions), len(prompts), n)
+    fill = end_id(model)
+    tokens = torch.full((*shape, max_new_tokens), pad_id(model) if fill is None else fill)
+    lengths = torch.zeros(shape, dtype=torch.long)
+    finished = torch.zeros(shape, dtype=torch.bool)
+    keys = row_keys(seed, prompts, n)
+    parts_of = [[Part(injection) for injection in condition.injections] for condition in conditions]
+    units = [_Unit(c, p) for c in range(len(conditions)) for p in range(len(prompts))]
+    limit = batch_size or default_rows(model)
+    for batch, samples in _batches(units, n, limit):
+        drawn = _sample_batch(
+            model,
+            [prompts[unit.prompt] for unit in batch],
+            [parts_of[unit.condition] for unit in batch],
+            torch.stack([keys[unit.prompt, samples] for unit in batch]),
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            end=end_id(model) if stop_at_end else None,
+            use_cache=use_cache,
+            on_tokens=on_tokens or (lambda count: None),
+        )
+        for unit, row in zip(batch, drawn, strict=True):
+            tokens[unit.condition, unit.prompt, samples] = row
+    if stop_at_end and fill is not None:
+        ends = tokens == fill
+        finished = ends.any(-1)
+        lengths = torch.where(finished, ends.long().argmax(-1), max_new_tokens)
+    else:
+        lengths.fill_(max_new_tokens)
+    return Completions(tokens, lengths, finished, tuple(tuple(p.receipt for p in parts) for parts in parts_of))
+
+
+def default_rows(model: HookedModel) -> int:
+    """Rows decoded together unless the caller says: beyond this a CPU's caches lose more than batching wins."""
+    return 256 if torch.device(model.cfg.device).type == "cpu" else 2048
+
+
+def _batches(units: Sequence[_Unit], n: int, limit: int) -> Iterator[tuple[Sequence[_Unit], slice]]:
+    """Batches of at most `limit` rows (one at least): whole units together, or a unit's samples in pieces."""
+    if n > limit:
+        for unit in units:
+            for start in range(0, n, limit):
+                yield [unit], slice(start, min(start + limit, n))
+        return
+    together = max(limit // n, 1)
+    for start in range(0, len(units), together):
+        yield units[start : start + together], slice(0, n)
+
+
+def _sample_batch(
+    model: HookedModel,
+    prompts: Sequence[Sequence[int]],
+    parts: Sequence[Sequence[Part]],
+    keys: Int[Tensor, "units samples"],
+    *,
+    max_new_tokens: int,
+    sampling: Sampling,
+    end: int | None,
+    use_cache: bool,
+    on_tokens: Callable[[int], None],
+) -> Int[Tensor, "units samples new"]:
+    """The new tokens of one batch of units, `keys.shape[1]` samples each."""
+    device = torch.device(model.cfg.device)
+    units, samples = keys.shape
+    prompt_tokens, prompt_mask = pad_left(prompts, pad=pad_id(model), device=device)
+    by_row = [(unit, part) for unit, mine in enumerate(parts) for part in mine]
+    cache = None
+    if use_cache:
+        with _injecting(model, [(part, [unit]) for unit, part in by_row], device):
+            logits, cache = prefill(model, prompt_tokens, prompt_mask)
+        cache = expand_cache(cache, samples)
+        logits = logits.repeat_interleave(samples, dim=0)
+    unit_of = torch.arange(units, device=device).repeat_interleave(samples)
+    place = torch.arange(units * samples, device=device)  # where each live row belongs in the result
+    live_keys = rearrange(keys, "unit sample -> (unit sample)").to(device)
+    tokens, mask = prompt_tokens[unit_of], prompt_mask[unit_of]
+    counts = TokenCounts.of_prompts(tokens, mask) if sampling.needs_counts else None
+    result = torch.full((units * samples, max_new_tokens), end if end is not None else 0, device=device)
+    ended = torch.zeros(units * samples, dtype=torch.bool, device=device)
+    late = [(unit, part) for unit, part in by_row if part.placement == "all"] if use_cache else by_row
+    look_every = _LOOK_EVERY.get(device.type, 16)
+
+    for step in range(max_new_tokens):
+        if step > 0 or not use_cache:
+            rows = [(part, (unit_of == unit).nonzero().flatten()) for unit, part in late] if late else []
+            with _injecting(model, [(p, r) for p, r in rows if len(r)], device, prompt_width=prompt_tokens.shape[1]):
+                if use_cache:
+                    logits = decode_logits(model, tokens[:, -1:], mask, cache)
+                else:
+                    logits, _ = prefill(model, tokens, mask, use_cache=False)
+        drawn = next_tokens(logits, sampling, uniforms(live_keys, step), counts)
+        if end is not None:
+            drawn = torch.where(ended, end, drawn)
+            ended = ended | (drawn == end)
+        result[place, step] = drawn
+        on_tokens(len(drawn))
+        if step + 1 == max_new_tokens:
+            break
+        tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+        mask = torch.cat([mask, mask.new_ones(len(drawn), 1)], dim=1)
+        if counts is not None:
+            counts = counts.add(drawn)
+        if end is not None and (step + 1) % look_every == 0:
+            gone = int(ended.sum())
+            if gone == len(ended):
+                break
+            if gone >= _LEAVE_SHARE * len(ended):
+                kept = (~ended).nonzero().flatten()
+                unit_of, place, live_keys, ended = unit_of[kept], place[kept], live_keys[kept], ended[kept]
+                tokens, mask = tokens[kept], mask[kept]
+                counts = counts.select(kept) if counts is not None else None
+                cache = keep_cache_rows(cache, kept) if use_cache else None
+    return rearrange(result.cpu(), "(unit sample) new -> unit sample new", unit=units)
+
+
+def _injecting(
+    model: HookedModel,
+    rows_of: Sequence[tuple[Part, Sequence[int] | Tensor]],
+    device: torch.device,
+    *,
+    prompt_width: int | None = None,
+) -> AbstractContextManager[object]:
+    """Hooks for parts that each go to their own rows; nothing at all when there are no parts."""
+    if not rows_of:
+        return nullcontext()
+    parts = [part.on_rows(torch.as_tensor(rows, device=device)) for part, rows in rows_of]
+    return injecting(model, parts, prompt_width=prompt_width)

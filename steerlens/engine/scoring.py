@@ -1,0 +1,190 @@
+"""Next-token logits and log-probabilities of given texts, for one condition or many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steerlens.engine.jobs import Passage
+from steerlens.engine.passes import Job
+from steerlens.errors import SteerlensError
+from steerlens.models import HookedModel, require_model
+from steerlens.steering.conditions import Steering, as_conditions
+from steerlens.steering.placement import Placement
+from steerlens.steering.prompts import continuation_ids, prompt_ids, token_ids, token_strings
+
+
+@torch.no_grad()
+def next_token_logits(
+    model: HookedModel,
+    prompts: str | Sequence[str],
+    steering: Steering | Sequence[Steering] = None,
+    *,
+    placement: Placement | None = None,
+    batch_size: int | None = None,
+    memory_budget: int | None = None,
+) -> Float[Tensor, "*condition_prompt d_vocab"]:
+    """Logits of the token after each prompt, under each condition.
+
+    Equal to `with model.hooks(…): model(tokens)[:, -1]` for every prompt and condition by itself. Hooks that are live on
+    the model act as they would there. All logits are held; `reduce_next_tokens` answers questions about grids without.
+
+    Args:
+        prompts: one text or several, of any lengths.
+        steering: a SteeringVector, a tuple of vectors (one condition), a Condition, None (unsteered), or a list of
+            those (many conditions).
+        placement: where vectors go that are not wrapped in an Injection; by default each vector's own.
+        batch_size: rows that run together; by default what the device has room for.
+        memory_budget: bytes for activations instead of what the device has free.
+
+    Returns:
+        [condition prompt d_vocab] in the model's dtype and on its device; a single text drops the prompt axis, anything
+        but a list of conditions drops the condition axis.
+
+    Raises:
+        SteerlensError: an empty prompt, a vector of another model or longer than a prompt, a budget too small.
+    """
+    require_model(model)
+    conditions = as_conditions(steering, placement=placement)
+    texts = _texts(prompts, "prompts")
+    rows = [tuple(prompt_ids(model, text)) for text in texts]
+    job = Job.of(model, [Passage(ids, len(ids), len(ids) - 1, len(ids)) for ids in rows], conditions)
+    result: Tensor | None = None
+    for cells in job.cells(batch_size=batch_size, memory_budget=memory_budget):
+        if result is None:
+            result = cells.logits.new_empty(len(job.tree.leaves), len(rows), cells.logits.shape[-1])
+        result[cells.leaf, cells.passage] = cells.logits
+    assert result is not None
+    if job.tree.leaf_of != tuple(range(len(job.tree.leaves))):
+        result = result[torch.tensor(job.tree.leaf_of, device=result.device)]
+    if isinstance(prompts, str):
+        result = result[:, 0]
+    return result if isinstance(steering, list) else result[0]
+
+
+@torch.no_grad()
+def score(
+    model: HookedModel,
+    texts: str | Sequence[str],
+    steering: Steering | Sequence[Steering] = None,
+    *,
+    prompt: str | Sequence[str] | None = None,
+    placement: Placement | None = None,
+    batch_size: int | None = None,
+    memory_budget: int | None = None,
+) -> pd.DataFrame:
+    """Log-probability of every token of given texts under each condition: one row per condition × text × token.
+
+    Without a prompt the text itself is steered, and scored from its second token on (from its first real token where
+    the model puts BOS before it). With a prompt, the text goes on from the prompt: placements are fixed by the prompt,
+    as in generation (`"all"` goes on over the text), and only the text's own tokens are scored.
+
+    Args:
+        texts: one text or several.
+        steering, placement, batch_size, memory_budget: as for `next_token_logits`.
+        prompt: one prompt for all texts, or one per text.
+
+    Returns:
+        columns: condition (int, order of the job), label (str), layer (Int64, NA for unsteered or several layers),
+        coeff (float), placement (str), prompt (str, "" without), text_index (int), text (str), position (int: of the
+        token in the whole sequence, BOS at 0), token (str), token_id (int), logprob (float, nats).
+
+    Raises:
+        SteerlensError: an empty text, a text without a token to predict, prompt and text longer than the model's
+            context, as many prompts as neither one nor texts; and what `next_token_logits` raises.
+    """
+    require_model(model)
+    conditions = as_conditions(steering, placement=placement)
+    given = _texts(texts, "texts")
+    prompts = _prompts_for(prompt, len(given))
+    passages = [_scored(model, text, before) for text, before in zip(given, prompts, strict=True)]
+    job = Job.of(model, passages, conditions)
+    most = max(passage.n_wanted for passage in passages)
+    # What each wanted position is asked about: the token that follows it.
+    asked = torch.tensor([[*p.ids[p.first + 1 :], *[0] * (most - p.n_wanted)] for p in passages])
+    found: Tensor | None = None
+    for cells in job.cells(batch_size=batch_size, memory_budget=memory_budget):
+        logits = cells.logits if cells.logits.dtype == torch.float64 else cells.logits.float()
+        if found is None:
+            asked = asked.to(logits.device)
+            found = logits.new_full((len(job.tree.leaves), *asked.shape), float("nan"))
+        token = asked[cells.passage, cells.offset]
+        found[cells.leaf, cells.passage, cells.offset] = (
+            logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1)
+        )
+    assert found is not None
+    logprobs = found.cpu().tolist()
+    strings = {ids: token_strings(model, ids) for ids in {p.ids[p.first + 1 :] for p in passages}}
+    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    for number, condition in enumerate(conditions):
+        for index, (text, before, passage) in enumerate(zip(given, prompts, passages, strict=True)):
+            n, ids = passage.n_wanted, passage.ids[passage.first + 1 :]
+            shared = (number, condition.label, condition.layer, condition.coeff, condition.placement)
+            for name, value in zip(_COLUMNS, (*shared, before or "", index, text), strict=False):
+                columns[name].extend([value] * n)
+            columns["position"].extend(range(passage.first + 1, passage.stop + 1))
+            columns["token"].extend(strings[ids])
+            columns["token_id"].extend(ids)
+            columns["logprob"].extend(logprobs[job.tree.leaf_of[number]][index][:n])
+    frame = pd.DataFrame(columns)
+    frame["layer"] = pd.array(columns["layer"], dtype="Int64")
+    return frame
+
+
+_COLUMNS = (
+    "condition",
+    "label",
+    "layer",
+    "coeff",
+    "placement",
+    "prompt",
+    "text_index",
+    "text",
+    "position",
+    "token",
+    "token_id",
+    "logprob",
+)
+
+
+def _scored(model: HookedModel, text: str, prompt: str | None) -> Passage:
+    """The tokens of a text, after its prompt if it has one, and the positions that predict them."""
+    if prompt is None:
+        ids = token_ids(model, text)
+        if text == "" or len(ids) < 2:
+            raise SteerlensError(
+                f"the text {text!r} has {len(ids)} token{'s' * (len(ids) != 1)} and nothing to be predicted from; "
+                "give a longer text, or a prompt= before it"
+            )
+        return Passage(tuple(ids), len(ids), 0, len(ids) - 1)
+    before, after = prompt_ids(model, prompt), continuation_ids(model, text)
+    if not after:
+        raise SteerlensError("a text is empty; give at least one token to score")
+    ids = before + after
+    if len(ids) > model.cfg.n_ctx:
+        raise SteerlensError(
+            f"a prompt of {len(before)} tokens and a text of {len(after)} do not fit the model's context of "
+            f"{model.cfg.n_ctx}; shorten one of them"
+        )
+    return Passage(tuple(ids), len(before), len(before) - 1, len(ids) - 1)
+
+
+def _texts(texts: str | Sequence[str], name: str) -> list[str]:
+    given = [texts] if isinstance(texts, str) else list(texts)
+    if not given:
+        raise SteerlensError(f"{name} is an empty list; give at least one text")
+    return given
+
+
+def _prompts_for(prompt: str | Sequence[str] | None, n: int) -> list[str | None]:
+    if prompt is None or isinstance(prompt, str):
+        return [prompt] * n
+    prompts = list(prompt)
+    if len(prompts) != n:
+        raise SteerlensError(f"{len(prompts)} prompts for {n} texts; give one prompt for all, or one per text")
+    return prompts  # type: ignore[return-value]

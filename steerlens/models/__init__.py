@@ -1,0 +1,36 @@
+"""Models: loading, what the rest of the package may rely on, and the only code that knows which TransformerLens it is."""
+
+from steerlens.models.loading import DEMO_MODEL_PATH, load_model
+from steerlens.models.protocol import HookedModel, ModelStamp, is_bridge, require_model, stamp
+from steerlens.models.running import (
+    Cache,
+    ForwardState,
+    decode_logits,
+    expand_cache,
+    final_logits,
+    forward_states,
+    keep_cache_rows,
+    prefill,
+    resid_pre_hook,
+    without_live_hooks,
+)
+
+__all__ = [
+    "DEMO_MODEL_PATH",
+    "Cache",
+    "ForwardState",
+    "HookedModel",
+    "ModelStamp",
+    "decode_logits",
+    "expand_cache",
+    "final_logits",
+    "forward_states",
+    "is_bridge",
+    "keep_cache_rows",
+    "load_model",
+    "prefill",
+    "require_model",
+    "resid_pre_hook",
+    "stamp",
+    "without_live_hooks",
+]

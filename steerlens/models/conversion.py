@@ -1,0 +1,53 @@
+"""Any Hugging Face causal model that TransformerLens 3.x can convert, as a HookedTransformer, without asking the hub."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steerlens.errors import SteerlensError
+
+
+def hooked_transformer(hf_model: Any, tokenizer: Any, *, name: str, processing: bool) -> Any:
+    """A HookedTransformer with the weights of `hf_model` (float32, CPU).
+
+    `HookedTransformer.from_pretrained` asks the hub for the configuration of the *name*, ignores that of the model
+    in hand, and guesses the architecture from substrings of the name. TransformerLens' own reader does the right
+    thing with a directory that holds the configuration and whose name says nothing, so it is given one.
+
+    Raises:
+        SteerlensError: an architecture without a conversion, or weights that do not fit it.
+    """
+    from transformer_lens import HookedTransformer
+    from transformer_lens import loading_from_pretrained as reader
+
+    config = json.loads(hf_model.config.to_json_string(use_diff=False))
+    config["architectures"] = [type(hf_model).__name__]
+    if "n_positions" in config:
+        config.setdefault("n_ctx", config["n_positions"])  # GPT-2 files of newer transformers lack it
+    with tempfile.TemporaryDirectory(prefix="cfg_") as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+        try:
+            cfg = reader.get_pretrained_model_config(folder, fold_ln=processing, device="cpu", dtype=torch.float32)
+            state = reader.get_pretrained_state_dict(folder, cfg, hf_model, dtype=torch.float32)
+        except (NotImplementedError, ValueError, AttributeError, KeyError) as error:
+            raise SteerlensError(
+                f"TransformerLens cannot convert {type(hf_model).__name__} to a HookedTransformer ({error}); "
+                "load it with bridge=True"
+            ) from None
+    cfg.model_name, cfg.tokenizer_name = name, None
+    model = HookedTransformer(cfg, tokenizer, move_to_device=False)
+    layer_norm = str(cfg.normalization_type).startswith("LN")
+    model.load_and_process_state_dict(
+        state,
+        fold_ln=processing,
+        center_writing_weights=processing and layer_norm,  # RMS norm is not blind to the mean
+        center_unembed=processing,
+        fold_value_biases=processing,
+        refactor_factored_attn_matrices=False,
+    )
+    return model

@@ -1,0 +1,185 @@
+"""Running a model: where a forward pass stands, key-value caches, live hooks. HookedTransformer and bridge differ only here.
+
+A *row* is one sequence of a batch. Batches are padded on the left or right and come with an attention mask
+[batch pos] of ones (real) and zeros (padding); a row's position 0 is its first real token.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steerlens.models.protocol import HookedModel, is_bridge
+
+Cache = Any
+"""A key-value cache: TransformerLensKeyValueCache (HookedTransformer) or a Hugging Face Cache (bridge)."""
+
+
+def resid_pre_hook(layer: int) -> str:
+    """Name of the hook point at the input of block `layer`."""
+    return f"blocks.{layer}.hook_resid_pre"
+
+
+@dataclass(frozen=True)
+class ForwardState:
+    """Where the forward pass now running stands.
+
+    Attributes:
+        offset: positions already in the key-value cache (0 without one, and at prefill).
+        attention_mask: [batch offset+pos] as the model was given it, or None.
+    """
+
+    offset: int = 0
+    attention_mask: Tensor | None = None
+
+
+@contextmanager
+def forward_states(model: HookedModel, layers: Sequence[int]) -> Iterator[Callable[[int], ForwardState]]:
+    """A function from layer to the state of the forward pass that is inside that layer's block.
+
+    A hook function sees only a tensor; whether it is a prompt, a later chunk or one generated token is known to the
+    block (HookedTransformer) or to the wrapped Hugging Face model (bridge). Both are asked through module pre-hooks,
+    so that it holds inside `generate`, with or without a cache. They are removed on any exit.
+    """
+    states: dict[int, ForwardState] = {}
+    with ExitStack() as stack:
+        if is_bridge(model):
+
+            def before_forward(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+                past = kwargs.get("past_key_values")
+                offset = int(past.get_seq_length()) if past is not None else 0
+                mask = kwargs.get("attention_mask")
+                states[-1] = ForwardState(offset, mask if mask is not None and mask.ndim == 2 else None)
+
+            handle = model.original_model.register_forward_pre_hook(before_forward, with_kwargs=True)  # type: ignore[attr-defined]
+            stack.callback(handle.remove)
+            yield lambda layer: states.get(-1, ForwardState())
+        else:
+            for layer in layers:
+
+                def before_block(module: Any, args: Any, kwargs: dict[str, Any], layer: int = layer) -> None:
+                    entry = kwargs.get("past_kv_cache_entry")
+                    offset = int(entry.past_keys.shape[1]) if entry is not None else 0
+                    states[layer] = ForwardState(offset, kwargs.get("attention_mask"))
+
+                handle = model.blocks[layer].register_forward_pre_hook(before_block, with_kwargs=True)  # type: ignore[attr-defined]
+                stack.callback(handle.remove)
+            yield lambda layer: states.get(layer, ForwardState())
+
+
+@contextmanager
+def without_live_hooks(model: HookedModel) -> Iterator[None]:
+    """The model with every TransformerLens hook (the user's and steerlens' own) switched off, and back on after.
+
+    Hooks keep their order and their handles stay valid.
+    """
+    saved: list[tuple[OrderedDict[int, Any], OrderedDict[int, Any]]] = []
+    seen: set[int] = set()
+    for point in model.hook_dict.values():
+        if id(point) in seen or not point.fwd_hooks:
+            continue
+        seen.add(id(point))
+        live = point._forward_hooks  # the very dict that handles refer to: it must be refilled, not replaced
+        saved.append((live, OrderedDict(live)))
+    try:
+        for live, _ in saved:
+            live.clear()
+        yield
+    finally:
+        for live, before in saved:
+            live.clear()
+            live.update(before)
+
+
+def final_logits(
+    model: HookedModel, resid: Float[Tensor, "*rows d_model"]
+) -> Float[Tensor, "*rows d_vocab"]:
+    """Logits of residual-stream vectors at the end of the last block of a HookedTransformer (final norm, unembedding)."""
+    flat = resid.reshape(1, -1, resid.shape[-1])
+    if model.cfg.normalization_type is not None:
+        flat = model.ln_final(flat)  # type: ignore[attr-defined]
+    logits = model.unembed(flat)  # type: ignore[attr-defined]
+    cap = getattr(model.cfg, "output_logits_soft_cap", -1.0)
+    if cap is not None and cap > 0:
+        logits = cap * torch.tanh(logits / cap)
+    return logits.reshape(*resid.shape[:-1], -1)
+
+
+def prefill(
+    model: HookedModel,
+    tokens: Int[Tensor, "batch pos"],
+    attention_mask: Int[Tensor, "batch pos"],
+    *,
+    use_cache: bool = True,
+) -> tuple[Float[Tensor, "batch d_vocab"], Cache | None]:
+    """Next-token logits of left-padded prompts, and the key-value cache that a decode goes on from.
+
+    Only the last position reaches the unembedding.
+    """
+    if is_bridge(model):
+        kwargs: dict[str, Any] = {"attention_mask": attention_mask, "logits_to_keep": 1, "use_cache": use_cache}
+        if not use_cache:
+            return model(tokens, **kwargs)[:, -1], None
+        logits, cache = model(tokens, return_type="logits_and_cache", **kwargs)
+        return logits[:, -1], cache
+    cache = _new_hooked_cache(model, tokens.shape[0]) if use_cache else None
+    resid = model(
+        tokens, attention_mask=attention_mask, past_kv_cache=cache, stop_at_layer=model.cfg.n_layers, return_type=None
+    )
+    return final_logits(model, resid[:, -1]), cache
+
+
+def decode_logits(
+    model: HookedModel,
+    tokens: Int[Tensor, "batch 1"],
+    attention_mask: Int[Tensor, "batch total"],
+    cache: Cache,
+) -> Float[Tensor, "batch d_vocab"]:
+    """Next-token logits after one more token per row; the cache grows in place. `attention_mask` covers past and new."""
+    if is_bridge(model):
+        logits, _ = model(
+            tokens,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            use_cache=True,
+            return_type="logits_and_cache",
+        )
+        return logits[:, -1]
+    # HookedTransformer joins the new part of the mask to the one its cache remembers.
+    return model(tokens, attention_mask=attention_mask[:, -tokens.shape[1] :], past_kv_cache=cache)[:, -1]
+
+
+def expand_cache(cache: Cache, repeats: int) -> Cache:
+    """The cache with every row repeated `repeats` times, copies of a row next to each other."""
+    if hasattr(cache, "batch_repeat_interleave"):
+        cache.batch_repeat_interleave(repeats)
+        return cache
+    return _map_hooked_cache(cache, lambda x: x.repeat_interleave(repeats, dim=0))
+
+
+def keep_cache_rows(cache: Cache, rows: Int[Tensor, " kept"]) -> Cache:
+    """The cache of the given rows only, in the given order."""
+    if hasattr(cache, "batch_select_indices"):
+        cache.batch_select_indices(rows)
+        return cache
+    return _map_hooked_cache(cache, lambda x: x.index_select(0, rows.to(x.device)))
+
+
+def _new_hooked_cache(model: HookedModel, batch: int) -> Cache:
+    from transformer_lens import TransformerLensKeyValueCache
+
+    return TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, batch)
+
+
+def _map_hooked_cache(cache: Cache, change: Callable[[Tensor], Tensor]) -> Cache:
+    for entry in cache.entries:
+        entry.past_keys, entry.past_values = change(entry.past_keys), change(entry.past_values)
+    cache.previous_attention_mask = change(cache.previous_attention_mask)
+    return cache

@@ -1,0 +1,29 @@
+"""Steering: prompts, vectors, extraction, injection. Knows models; knows nothing of engines, analysis or experiments."""
+
+from steerlens.steering.conditions import Condition, Injection, Steering, as_condition, as_conditions, check_condition
+from steerlens.steering.extraction import actadd, mean_difference
+from steerlens.steering.injection import Part, Receipt, Session, injecting, steer
+from steerlens.steering.placement import Placement
+from steerlens.steering.prompts import PaddedPair, PromptPair
+from steerlens.steering.vectors import SteeringVector, check_vector
+
+__all__ = [
+    "Condition",
+    "Injection",
+    "PaddedPair",
+    "Part",
+    "Placement",
+    "PromptPair",
+    "Receipt",
+    "Session",
+    "Steering",
+    "SteeringVector",
+    "actadd",
+    "as_condition",
+    "as_conditions",
+    "check_condition",
+    "check_vector",
+    "injecting",
+    "mean_difference",
+    "steer",
+]

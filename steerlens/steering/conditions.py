@@ -1,0 +1,106 @@
+"""Conditions: what one run is steered by. The unsteered baseline is a condition like any other, with no injections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from steerlens.errors import SteerlensError
+from steerlens.models import HookedModel
+from steerlens.steering.placement import Placement, check_placement
+from steerlens.steering.vectors import SteeringVector, check_vector
+
+
+@dataclass(frozen=True, eq=False)
+class Injection:
+    """A vector at a place. `placement=None` is the vector's own."""
+
+    vector: SteeringVector
+    placement: Placement | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.vector, SteeringVector):
+            raise SteerlensError(f"expected a SteeringVector, got {type(self.vector).__name__}")
+        if self.placement is None:
+            object.__setattr__(self, "placement", self.vector.placement)
+        check_placement(self.placement)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """Any number of injections that act together.
+
+    Attributes:
+        injections: none for the unsteered baseline.
+        label: for tables and figures; by default made of the vectors' titles.
+    """
+
+    injections: tuple[Injection, ...] = ()
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            titles = ", ".join(injection.vector.title for injection in self.injections)
+            object.__setattr__(self, "label", titles or "unsteered")
+
+    @property
+    def layer(self) -> int | None:
+        """The one layer it acts on; None for the baseline and for several layers."""
+        layers = {injection.vector.layer for injection in self.injections}
+        return layers.pop() if len(layers) == 1 else None
+
+    @property
+    def coeff(self) -> float:
+        """The coefficient of its one vector; 0 for the baseline, NaN for several vectors of different coefficients."""
+        coefficients = {injection.vector.coeff for injection in self.injections} or {0.0}
+        return coefficients.pop() if len(coefficients) == 1 else float("nan")
+
+    @property
+    def placement(self) -> str:
+        """Where its vectors go, as text; empty for the baseline."""
+        return ", ".join(dict.fromkeys(str(injection.placement) for injection in self.injections))
+
+
+Steering = SteeringVector | Injection | Condition | tuple[SteeringVector | Injection, ...] | None
+"""One condition: a vector, an injection, a tuple of those (acting together), a Condition, or None (unsteered)."""
+
+
+def as_condition(steering: Steering, *, placement: Placement | None = None) -> Condition:
+    """What the caller meant by one condition.
+
+    Raises:
+        SteerlensError: something that is none of the forms of `Steering`.
+    """
+    if steering is None:
+        return Condition()
+    if isinstance(steering, Condition):
+        return steering
+    parts = steering if isinstance(steering, tuple) else (steering,)
+    injections = []
+    for part in parts:
+        if isinstance(part, SteeringVector):
+            part = Injection(part, placement)
+        if not isinstance(part, Injection):
+            raise SteerlensError(
+                f"expected a SteeringVector, a tuple of them, or None, got {type(part).__name__}; "
+                "make a vector with actadd(model, …)"
+            )
+        injections.append(part)
+    return Condition(tuple(injections))
+
+
+def as_conditions(
+    steering: Steering | Sequence[Steering], *, placement: Placement | None = None
+) -> tuple[Condition, ...]:
+    """The conditions of a job: a list is many conditions; anything else is one (a tuple is one of several vectors)."""
+    if isinstance(steering, list):
+        if not steering:
+            raise SteerlensError("the list of conditions is empty; give at least one, None for the unsteered model")
+        return tuple(as_condition(one, placement=placement) for one in steering)
+    return (as_condition(steering, placement=placement),)  # type: ignore[arg-type]
+
+
+def check_condition(model: HookedModel, condition: Condition) -> None:
+    """Nothing, if every vector of the condition belongs on `model`; raises SteerlensError otherwise."""
+    for injection in condition.injections:
+        check_vector(model, injection.vector)

@@ -1,0 +1,6 @@
+"""Extraction: model and prompts in, steering vector out. One file per method."""
+
+from steerlens.steering.extraction.actadd import actadd
+from steerlens.steering.extraction.mean_difference import mean_difference
+
+__all__ = ["actadd", "mean_difference"]

@@ -1,0 +1,82 @@
+"""Residual-stream activations of token rows at the inputs of chosen layers, from one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steerlens.errors import SteerlensError
+from steerlens.models import HookedModel, resid_pre_hook, without_live_hooks
+
+Layers = Sequence[int] | Literal["all"]
+
+
+@torch.no_grad()
+def resid_pre(
+    model: HookedModel,
+    tokens: Int[Tensor, "batch pos"],
+    layers: Sequence[int],
+    *,
+    attention_mask: Int[Tensor, "batch pos"] | None = None,
+    live_hooks: bool = False,
+) -> dict[int, Float[Tensor, "batch pos d_model"]]:
+    """The residual stream at the input of each of `layers`, float32, on the model's device.
+
+    One pass that stops after the last layer needed; nothing else is cached. Hooks that live on the model do not
+    take part unless `live_hooks`.
+    """
+    names = [resid_pre_hook(layer) for layer in layers]
+    # Stopping at l runs blocks 0 … l−1, so the input of block l is only reached by stopping after it.
+    stop = max(layers) + 1
+    with nullcontext() if live_hooks else without_live_hooks(model):
+        _, cache = model.run_with_cache(
+            tokens,
+            names_filter=names,
+            stop_at_layer=stop if stop < model.cfg.n_layers else None,
+            return_type=None,
+            return_cache_object=False,
+            **({} if attention_mask is None else {"attention_mask": attention_mask}),
+        )
+    found = {layer: cache.get(name) for layer, name in zip(layers, names, strict=True)}
+    missing = [layer for layer, value in found.items() if value is None]
+    if missing:
+        raise SteerlensError(f"TransformerLens cached nothing at {resid_pre_hook(missing[0])} of this model")
+    return {layer: value.float() for layer, value in found.items()}
+
+
+def which_layers(model: HookedModel, layer: int | None, layers: Layers | None) -> list[int]:
+    """The layers asked for, checked; exactly one of `layer` and `layers` must be given.
+
+    Raises:
+        SteerlensError: neither or both, none, or out of range.
+    """
+    if (layer is None) == (layers is None):
+        raise SteerlensError("give either layer= (one vector) or layers= (many from one pass)")
+    n_layers = int(model.cfg.n_layers)
+    chosen: Iterable[int]
+    if layer is not None:
+        chosen = [layer]
+    elif isinstance(layers, str):
+        if layers != "all":
+            raise SteerlensError(f"layers={layers!r} is unknown; use 'all' or a list of layer numbers")
+        chosen = range(n_layers)
+    else:
+        chosen = layers  # type: ignore[assignment]
+    result = []
+    for one in chosen:
+        if isinstance(one, bool) or not hasattr(one, "__index__"):
+            raise SteerlensError(f"a layer must be a whole number, got {one!r}")
+        one = one.__index__()
+        if not 0 <= one < n_layers:
+            raise SteerlensError(
+                f"layer {one} is out of range for a model of {n_layers} layers; use 0 to {n_layers - 1}"
+            )
+        result.append(one)
+    if not result:
+        raise SteerlensError("layers= is empty; give at least one layer")
+    return result

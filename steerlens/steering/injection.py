@@ -1,0 +1,285 @@
+"""Adding vectors to the residual stream of a running model: hooks, the `steer` context manager, receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steerlens.errors import SteerlensError
+from steerlens.models import ForwardState, HookedModel, forward_states, require_model, resid_pre_hook
+from steerlens.steering.conditions import Condition, Injection, as_condition, check_condition
+from steerlens.steering.placement import Placement, check_fit, first_positions, needs_length
+from steerlens.steering.vectors import SteeringVector
+
+
+@dataclass
+class Receipt:
+    """What one vector did, counted while it happened.
+
+    Attributes:
+        hook: name of the hook point.
+        layer: its block.
+        label: the vector's title.
+        placement: where it was told to go.
+        positions: positions it was added at in the first row it reached, counted from that row's first real token.
+        applications: rows × forward passes in which something was added.
+        norm: Euclidean norm of what is added to one row (0 for a zero vector: added, without effect).
+    """
+
+    hook: str
+    layer: int
+    label: str
+    placement: Placement
+    norm: float
+    positions: tuple[int, ...] = ()
+    applications: int = 0
+
+
+@contextmanager
+def steer(
+    model: HookedModel, *vectors: SteeringVector | Injection | Condition, placement: Placement | None = None
+) -> Iterator[list[Receipt]]:
+    """The model steered by `vectors` for as long as the block lasts; yields their receipts.
+
+    Inside, call the model as you like: `model(tokens)`, `run_with_cache`, `generate`, with or without a key-value
+    cache, in batches padded on either side (give `attention_mask`, as TransformerLens needs it anyway). What a
+    placement touches is fixed by the prompt; see `Placement` for what each does with later tokens. Hooks return new
+    tensors, so activations cached before the layer stay as they were. On any exit steerlens' hooks are gone and the
+    user's own are still there; `model.reset_hooks()` inside the block does not remove the steering.
+
+    Args:
+        placement: where the vectors go; by default each vector's own (`"front"` for ActAdd).
+
+    Raises:
+        SteerlensError: a vector of another model; a vector longer than the prompt (raised inside the forward pass);
+            and, when the block ends without another error, a vector that was never added.
+    """
+    require_model(model)
+    injections: list[Injection] = []
+    for vector in vectors:
+        injections.extend(as_condition(vector, placement=placement).injections)
+    condition = Condition(tuple(injections))
+    check_condition(model, condition)
+    parts = [Part(injection) for injection in injections]
+    with ExitStack() as stack:
+        session = stack.enter_context(injecting(model, parts))
+        stack.enter_context(_generation_noticed(model, session))
+        yield session.receipts
+    session.check_applied()
+
+
+class Part:
+    """An injection into some rows of a batch, with its values ready on the residual stream's device and dtype.
+
+    Attributes:
+        injection: the vector and its placement.
+        rows: indices of the rows it goes to; None for every row.
+    """
+
+    def __init__(self, injection: Injection, rows: Int[Tensor, " some"] | None = None) -> None:
+        vector = injection.vector
+        self.injection, self.rows = injection, rows
+        self.placement: Placement = injection.placement  # type: ignore[assignment]
+        self.span = vector.n_positions
+        self.receipt = Receipt(
+            resid_pre_hook(vector.layer), vector.layer, vector.title, self.placement, norm=vector.norm
+        )
+        self._ready: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def on_rows(self, rows: Int[Tensor, " some"]) -> Part:
+        """The same part for other rows; the receipt is shared, so that it counts the whole run."""
+        other = Part(self.injection, rows)
+        other.receipt, other._ready = self.receipt, self._ready
+        return other
+
+    def values_like(self, resid: Tensor) -> Float[Tensor, "pos d_model"]:
+        """The values on the device and in the dtype of `resid` (moved once, then kept)."""
+        key = (resid.device, resid.dtype)
+        if key not in self._ready:
+            self._ready[key] = self.injection.vector.values.to(*key)
+        return self._ready[key]
+
+
+class Session:
+    """The hooks of one block of injections, and what they have done so far.
+
+    Attributes:
+        receipts: one per part, in the order given.
+        prompt_width: width of the prompt batch while whole sequences are run again and again without a cache, so
+            that placements counted from the end stay where the prompt put them; None when each pass is a prompt.
+    """
+
+    def __init__(self, parts: Sequence[Part], first_position: int, prompt_width: int | None = None) -> None:
+        self.receipts = [part.receipt for part in parts]
+        self.prompt_width = prompt_width
+        self.generating = False
+        self._first_position = first_position
+
+    def check_applied(self) -> None:
+        """Nothing, if every part was added at least once; raises SteerlensError naming the one that was not."""
+        for receipt in self.receipts:
+            if receipt.applications == 0:
+                raise SteerlensError(
+                    f"the vector {receipt.label!r} was never added: no prompt passed {receipt.hook}; "
+                    "run the model inside the with block"
+                )
+
+    def add(
+        self, resid: Float[Tensor, "batch pos d_model"], parts: Sequence[Part], state: ForwardState
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The residual stream with the parts added, as a new tensor; `resid` itself if there is nothing to add here."""
+        if self.generating and state.offset == 0 and self.prompt_width is None:
+            self.prompt_width = resid.shape[1]
+        for part in parts:
+            if part.placement == "all":
+                resid = self._add_everywhere(resid, part, state)
+            elif state.attention_mask is None and part.rows is None:
+                resid = self._add_uniform(resid, part, state)
+            else:
+                resid = self._add_by_row(resid, part, state)
+        return resid
+
+    def _add_everywhere(self, resid: Tensor, part: Part, state: ForwardState) -> Tensor:
+        check_fit("all", part.span, resid.shape[1])
+        batch, width = resid.shape[:2]
+        mask = state.attention_mask
+        columns = torch.arange(state.offset, state.offset + width, device=resid.device)
+        if mask is None:
+            touched = (columns >= self._first_position).expand(batch, width)
+        else:
+            mask = mask.to(resid.device)
+            position = mask.long().cumsum(-1)[:, state.offset :] - 1
+            touched = (mask[:, state.offset :] != 0) & (position >= self._first_position)
+        if part.rows is not None:
+            chosen = torch.zeros(batch, dtype=torch.bool, device=resid.device)
+            touched = touched & chosen.index_fill(0, part.rows.to(resid.device), True)[:, None]
+        count = batch if part.rows is None else len(part.rows)
+        last = state.offset + width
+        _note(part.receipt, range(max(self._first_position, state.offset), last), count)
+        return torch.where(touched[..., None], resid + part.values_like(resid)[0], resid)
+
+    def _add_uniform(self, resid: Tensor, part: Part, state: ForwardState) -> Tensor:
+        """Every row alike and no padding: one slice."""
+        batch, width = resid.shape[:2]
+        if state.offset > 0 and needs_length(part.placement):
+            return resid
+        length = width if self.prompt_width is None else self.prompt_width
+        if state.offset == 0:
+            check_fit(part.placement, part.span, length)
+        first = int(first_positions(part.placement, part.span, torch.tensor([length]))) - state.offset
+        begin, end = max(first, 0), min(first + part.span, width)
+        if begin >= end:
+            return resid
+        values = part.values_like(resid)[begin - first : end - first]
+        _note(part.receipt, range(begin + state.offset, end + state.offset), batch)
+        changed = resid.clone()
+        changed[:, begin:end] += values
+        return changed
+
+    def _add_by_row(self, resid: Tensor, part: Part, state: ForwardState) -> Tensor:
+        batch, width = resid.shape[:2]
+        if state.offset > 0 and needs_length(part.placement):
+            return resid
+        rows = torch.arange(batch, device=resid.device) if part.rows is None else part.rows.to(resid.device)
+        prompt_width = width if self.prompt_width is None else self.prompt_width
+        if state.attention_mask is None:
+            starts = torch.zeros_like(rows)
+            lengths = torch.full_like(rows, prompt_width)
+        else:
+            mask = state.attention_mask.to(resid.device)[rows] != 0
+            starts = mask.long().argmax(-1)
+            lengths = mask[:, : state.offset + prompt_width].sum(-1)
+        if state.offset == 0:
+            check_fit(part.placement, part.span, int(lengths.min()))
+        first = first_positions(part.placement, part.span, lengths)
+        columns = starts[:, None] + first[:, None] + torch.arange(part.span, device=resid.device) - state.offset
+        inside = (columns >= 0) & (columns < width)
+        if state.offset > 0 and not bool(inside.any()):
+            return resid
+        place = range(int(first[0]), int(first[0]) + part.span) if not part.receipt.applications else ()
+        _note(part.receipt, place, len(rows))
+        values = part.values_like(resid) * inside[..., None].to(resid.dtype)
+        return resid.index_put((rows[:, None], columns.clamp(0, width - 1)), values, accumulate=True)
+
+
+@contextmanager
+def injecting(model: HookedModel, parts: Sequence[Part], *, prompt_width: int | None = None) -> Iterator[Session]:
+    """The model with the hooks of `parts` in place; the engine's way in (no check that anything was applied).
+
+    Args:
+        prompt_width: width of the prompts where a pass without a cache holds more than them (see Session).
+    """
+    session = Session(parts, first_position=1 if model.cfg.default_prepend_bos else 0, prompt_width=prompt_width)
+    by_layer: dict[int, list[Part]] = {}
+    for part in parts:
+        by_layer.setdefault(part.injection.vector.layer, []).append(part)
+    with ExitStack() as stack:
+        state_at = stack.enter_context(forward_states(model, sorted(by_layer)))
+        for layer, here in by_layer.items():
+
+            def hook(resid: Tensor, hook: Any, layer: int = layer, here: Sequence[Part] = here) -> Tensor:
+                return session.add(resid, here, state_at(layer))
+
+            stack.callback(_attach(model.hook_dict, resid_pre_hook(layer), hook))
+        yield session
+
+
+def _attach(hook_dict: Mapping[str, Any], name: str, function: Any) -> Any:
+    """Hook `function` onto the point `name`; returns what takes it off again.
+
+    It counts as permanent, so that a habitual `model.reset_hooks()` does not silently end the steering.
+    """
+    point = hook_dict[name]
+    point.add_hook(function, is_permanent=True)
+    handle = point.fwd_hooks[-1]
+
+    def detach() -> None:
+        handle.hook.remove()
+        point.fwd_hooks[:] = [other for other in point.fwd_hooks if other is not handle]
+
+    return detach
+
+
+@contextmanager
+def _generation_noticed(model: HookedModel, session: Session) -> Iterator[None]:
+    """While the block lasts, `model.generate` tells the session that its forward passes grow from one prompt.
+
+    Without a cache every pass holds the whole sequence, and nothing in the pass itself says where the prompt ended.
+    """
+    shadowed = [name for name in ("generate", "hf_generate") if hasattr(model, name)]
+    before = {name: model.__dict__[name] for name in shadowed if name in model.__dict__}
+
+    def watched(name: str) -> Any:
+        original = getattr(model, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            session.generating, session.prompt_width = True, None
+            try:
+                return original(*args, **kwargs)
+            finally:
+                session.generating, session.prompt_width = False, None
+
+        return call
+
+    replacements = {name: watched(name) for name in shadowed}
+    try:
+        model.__dict__.update(replacements)
+        yield
+    finally:
+        for name in shadowed:
+            if name in before:
+                model.__dict__[name] = before[name]
+            else:
+                model.__dict__.pop(name, None)
+
+
+def _note(receipt: Receipt, positions: Sequence[int], rows: int) -> None:
+    if not receipt.applications:
+        receipt.positions = tuple(positions)
+    receipt.applications += rows

@@ -1,0 +1,236 @@
+"""`SteeringVector`: an immutable value with arithmetic, and its file format."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steerlens.errors import SteerlensError
+from steerlens.models import HookedModel, ModelStamp, stamp
+from steerlens.steering.placement import Placement, check_placement
+
+_FORMAT = "steerlens.vector.1"
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringVector:
+    """What to add to the residual stream at the input of one block: one row per position.
+
+    `5 * love`, `love + other`, `-love`, `love / love.norm` give new vectors; nothing changes an existing one.
+
+    Attributes:
+        values: float32, [pos d_model].
+        layer: the block whose input (`blocks.{layer}.hook_resid_pre`) it was read from and goes to.
+        model: stamp of the model it came from; steering another one is refused.
+        label: what it is, for tables and figures.
+        placement: where it goes unless the caller says otherwise.
+        coeff: the product of the factors applied since extraction (a record: `values` are already multiplied).
+        source: how it was made (method, prompts, tokens), as plain data.
+    """
+
+    values: Float[Tensor, "pos d_model"]
+    layer: int
+    model: ModelStamp
+    label: str = "vector"
+    placement: Placement = "front"
+    coeff: float = 1.0
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        values = self.values
+        if values.ndim == 1:
+            values = values[None]
+        if values.ndim != 2 or values.shape[0] == 0:
+            raise SteerlensError(f"values must be [pos d_model] with at least one position, got {list(values.shape)}")
+        if values.shape[1] != self.model.d_model:
+            raise SteerlensError(
+                f"values are {values.shape[1]} wide but the model {self.model.name!r} has d_model {self.model.d_model}; "
+                "extract the vector from this model"
+            )
+        if not torch.isfinite(values).all():
+            raise SteerlensError("values hold NaN or infinity; extract the vector again, or scale it less")
+        if not isinstance(self.layer, int) or not 0 <= self.layer < self.model.n_layers:
+            raise SteerlensError(
+                f"layer {self.layer} is out of range for a model of {self.model.n_layers} layers; "
+                f"use 0 to {self.model.n_layers - 1}"
+            )
+        check_placement(self.placement)
+        # A private copy: a caller's later edit of its tensor must not change this value.
+        object.__setattr__(self, "values", values.detach().to(torch.float32).clone())
+
+    @property
+    def n_positions(self) -> int:
+        """How many positions the vector spans."""
+        return int(self.values.shape[0])
+
+    @property
+    def norms(self) -> Float[Tensor, " pos"]:
+        """Euclidean norm at each position."""
+        return self.values.norm(dim=-1)
+
+    @property
+    def norm(self) -> float:
+        """Norm over all positions."""
+        return float(self.values.norm())
+
+    def __mul__(self, factor: float) -> SteeringVector:
+        if isinstance(factor, Tensor) and factor.ndim == 0:
+            factor = float(factor)
+        if not isinstance(factor, int | float):
+            return NotImplemented
+        if not torch.isfinite(torch.tensor(float(factor))):
+            raise SteerlensError(f"the coefficient must be a finite number, got {factor}")
+        return dataclasses.replace(self, values=self.values * factor, coeff=self.coeff * factor)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> SteeringVector:
+        if divisor == 0:
+            raise SteerlensError("cannot divide a vector by 0")
+        return self * (1.0 / divisor)
+
+    def __neg__(self) -> SteeringVector:
+        return self * -1.0
+
+    def __add__(self, other: SteeringVector) -> SteeringVector:
+        if not isinstance(other, SteeringVector):
+            return NotImplemented
+        if self.layer != other.layer:
+            raise SteerlensError(
+                f"cannot add vectors of layers {self.layer} and {other.layer} into one; "
+                "pass both: steer(model, a, b) or the tuple (a, b)"
+            )
+        if (difference := self.model.difference(other.model)) is not None:
+            raise SteerlensError(f"cannot add vectors of two models: {difference}")
+        if self.placement != other.placement:
+            raise SteerlensError(
+                f"cannot add vectors placed at {self.placement!r} and {other.placement!r} into one; pass both as a tuple"
+            )
+        width = max(self.n_positions, other.n_positions)
+        if self.placement != "front" and self.n_positions != other.n_positions:
+            raise SteerlensError(
+                f"cannot add vectors of {self.n_positions} and {other.n_positions} positions placed at "
+                f"{self.placement!r}, where they would not line up; pass both as a tuple"
+            )
+        grown = [torch.nn.functional.pad(v.values, (0, 0, 0, width - v.n_positions)) for v in (self, other)]
+        values = grown[0] + grown[1].to(grown[0].device)
+        source = {"method": "sum", "parts": [self.describe(), other.describe()]}
+        label = f"{self.title} + {other.title}"
+        return dataclasses.replace(self, values=values, label=label, coeff=1.0, source=source)
+
+    def __sub__(self, other: SteeringVector) -> SteeringVector:
+        if not isinstance(other, SteeringVector):
+            return NotImplemented
+        return self + -other
+
+    def at(self, position: int) -> SteeringVector:
+        """The one-position vector of the given position (for placements `"all"` and `"last"`)."""
+        if not -self.n_positions <= position < self.n_positions:
+            raise SteerlensError(f"position {position} is out of range for a vector of {self.n_positions} positions")
+        index = position % self.n_positions
+        return dataclasses.replace(self, values=self.values[index : index + 1], label=f"{self.label}[{index}]")
+
+    def on(self, placement: Placement) -> SteeringVector:
+        """The same vector with another default placement."""
+        return dataclasses.replace(self, placement=placement)
+
+    @property
+    def title(self) -> str:
+        """The label with its coefficient, for tables: `5 × Love − Hate`."""
+        return self.label if self.coeff == 1.0 else f"{self.coeff:g} × ({self.label})"
+
+    def describe(self) -> dict[str, Any]:
+        """What it is, as plain data (for reports and files)."""
+        return {
+            "label": self.label,
+            "layer": self.layer,
+            "coeff": self.coeff,
+            "placement": self.placement,
+            "positions": self.n_positions,
+            "source": self.source,
+        }
+
+    def __repr__(self) -> str:
+        norms = ", ".join(f"{x:.3g}" for x in self.norms.tolist()[:6])
+        more = ", …" if self.n_positions > 6 else ""
+        return (
+            f"SteeringVector({self.title}, layer={self.layer}, positions={self.n_positions}, "
+            f"norms=[{norms}{more}], model={self.model.name!r})"
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the vector as safetensors (values and a JSON header); returns the path.
+
+        The file appears whole or not at all.
+
+        Raises:
+            SteerlensError: the place cannot be written.
+        """
+        from safetensors.torch import save
+
+        header = {"stamp": dataclasses.asdict(self.model), **self.describe()}
+        payload = save({"values": self.values.cpu().contiguous()}, {"format": _FORMAT, "vector": json.dumps(header)})
+        path = Path(path)
+        try:
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(payload)
+                os.replace(temporary, path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise SteerlensError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
+        return path
+
+    @staticmethod
+    def load(path: str | Path, *, device: torch.device | str = "cpu") -> SteeringVector:
+        """The vector saved at `path`.
+
+        Only safetensors is read; a pickle is refused without being opened.
+
+        Raises:
+            SteerlensError: no file, another format, or damaged content.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = Path(path)
+        if not path.is_file():
+            raise SteerlensError(f"no file at {path}; give the path of a vector saved with SteeringVector.save")
+        try:
+            with safe_open(str(path), framework="pt", device=str(device)) as file:
+                header = (file.metadata() or {}).get("vector")
+                if (file.metadata() or {}).get("format") != _FORMAT or header is None:
+                    raise SteerlensError(f"{path} is a safetensors file but no steering vector; save it with .save()")
+                record, values = json.loads(header), file.get_tensor("values")
+            model = ModelStamp(**{**record["stamp"], "sketch": tuple(record["stamp"]["sketch"])})
+            return SteeringVector(
+                values, record["layer"], model, record["label"], record["placement"], record["coeff"], record["source"]
+            )
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:
+            raise SteerlensError(
+                f"{path} is no steering vector ({type(error).__name__}); only files saved with .save() are read"
+            ) from None
+
+
+def check_vector(model: HookedModel, vector: SteeringVector) -> None:
+    """Nothing, if `vector` belongs on `model`.
+
+    Raises:
+        SteerlensError: it came from another model, or from other weight processing.
+    """
+    if not isinstance(vector, SteeringVector):
+        raise SteerlensError(f"expected a SteeringVector, got {type(vector).__name__}; make one with actadd(model, …)")
+    difference = vector.model.difference(stamp(model))
+    if difference is not None:
+        raise SteerlensError(f"the vector {vector.label!r} does not belong to this model: {difference}")

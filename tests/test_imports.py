@@ -1,0 +1,233 @@
+"""The arrows of the design: which room may know of which, and what `import steerlens` may cost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Rooms from the ground up: each may know those named beside it, and itself. A module that is not listed stands below
+# them all (errors.py, say): every room may know it, and it may know only its like.
+MAY_KNOW: dict[str, set[str]] = {
+    "demo": set(),
+    "models": {"demo"},
+    "steering": {"demo", "models"},
+    "engine": {"demo", "models", "steering"},
+    "analysis": {"demo", "models", "steering", "engine"},
+    "experiments": {"demo", "models", "steering", "engine", "analysis"},
+}
+# Nobody knows the faces; they know everything. "" is steerlens/__init__.py.
+FACES = {"", "cli", "explorer", "__main__"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One name that a module imports: `target` is a dotted module, or a module and a name in it."""
+
+    source: str
+    target: str
+    line: int
+    runtime: bool  # False under `if TYPE_CHECKING:`
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Return the files of the package `root/steerlens` by dotted module name."""
+    found = {}
+    for path in sorted((root / "steerlens").rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(name: str, path: Path) -> Iterator[Import]:
+    """Yield what a module imports, inside functions too, relative imports written out."""
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+
+    def walk(node: ast.AST, runtime: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(name, alias.name, node.lineno, runtime)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield Import(name, f"{base}.{alias.name}", node.lineno, runtime)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
+            for child in node.body:
+                yield from walk(child, False)
+            for child in node.orelse:
+                yield from walk(child, runtime)
+        else:
+            for child in ast.iter_child_nodes(node):
+                yield from walk(child, runtime)
+
+    yield from walk(ast.parse(path.read_text(encoding="utf-8")), True)
+
+
+def room(dotted: str) -> str:
+    """Return the room of a module of the package: its second part, "" for the package itself."""
+    return [*dotted.split("."), ""][1]
+
+
+def is_ours(dotted: str) -> bool:
+    return dotted.split(".")[0] == "steerlens"
+
+
+def broken_arrows(root: Path) -> list[str]:
+    """Return one line for every import that the design forbids."""
+    known = modules(root)
+    rooms = {room(name) for name in known} | set(MAY_KNOW) | FACES
+    ground = rooms - set(MAY_KNOW) - FACES
+    broken = []
+    for name, path in known.items():
+        here = room(name)
+        for found in imports(name, path):
+            where = f"{path.relative_to(root)}:{found.line}"
+            if is_ours(found.target):
+                # `from steerlens import engine` names a room, `from steerlens import actadd` goes through the face.
+                there = room(found.target) if room(found.target) in rooms else ""
+                allowed = ground | MAY_KNOW.get(here, set()) | {here}
+                if here not in FACES and there not in allowed and found.target != "steerlens.__version__":
+                    broken.append(f"{where}: {here} must not know {there or 'the package face'} ({found.target})")
+            elif found.target.split(".")[0] == "transformer_lens" and here != "models":
+                broken.append(f"{where}: only models may know which TransformerLens it is ({found.target})")
+    return broken
+
+
+def circle(root: Path) -> list[str]:
+    """Return the modules of one import circle, or nothing. Imports for type annotations alone make no circle."""
+    known = modules(root)
+    graph: dict[str, set[str]] = {name: set() for name in known}
+    for name, path in known.items():
+        for found in imports(name, path):
+            target = found.target if found.target in known else found.target.rpartition(".")[0]
+            if found.runtime and target in known and target != name:
+                graph[name].add(target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def drawing_with_tensors(root: Path) -> list[str]:
+    """Return the files of `analysis` that import both plotly and torch: numbers and drawing live apart."""
+    mixed = []
+    for name, path in modules(root).items():
+        used = {found.target.split(".")[0] for found in imports(name, path) if found.runtime}
+        if room(name) == "analysis" and {"plotly", "torch"} <= used:
+            mixed.append(str(path.relative_to(root)))
+    return mixed
+
+
+def test_package_is_found() -> None:
+    assert "steerlens" in modules(ROOT)
+
+
+def test_rooms_know_only_what_the_design_lets_them() -> None:
+    assert broken_arrows(ROOT) == []
+
+
+def test_imports_make_no_circle() -> None:
+    assert circle(ROOT) == []
+
+
+def test_drawing_files_handle_no_tensors() -> None:
+    assert drawing_with_tensors(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "why"),
+    [
+        ("steering/vectors.py", "from steerlens.engine import scoring", "steering must not know engine"),
+        ("steering/vectors.py", "from ..engine.scoring import score", "steering must not know engine"),
+        ("models.py", "def f():\n    import steerlens.steering.vectors", "models must not know steering"),
+        ("engine/sampler.py", "from steerlens import analysis", "engine must not know analysis"),
+        ("engine/sampler.py", "from steerlens import actadd", "engine must not know the package face"),
+        ("analysis/sweeps.py", "if TYPE_CHECKING:\n    from .. import cli", "analysis must not know cli"),
+        ("errors.py", "from steerlens.models import load_model", "errors must not know models"),
+        ("engine/cache.py", "from transformer_lens import HookedTransformer", "only models may know"),
+    ],
+)
+def test_a_broken_arrow_is_found(tmp_path: Path, path: str, code: str, why: str) -> None:
+    plant(tmp_path, {path: code})
+    (line,) = broken_arrows(tmp_path)
+    assert why in line
+
+
+def test_the_arrows_of_the_design_pass(tmp_path: Path) -> None:
+    plant(
+        tmp_path,
+        {
+            "__init__.py": "from steerlens.analysis.sweeps import sweep",
+            "errors.py": "import math",
+            "models.py": "import transformer_lens\nfrom steerlens.errors import SteerError",
+            "steering/vectors.py": "from ..models import HookedModel\nfrom . import prompts",
+            "steering/prompts.py": "from steerlens import __version__",
+            "analysis/sweeps.py": "from steerlens.engine import sampler\nfrom steerlens import models",
+            "cli.py": "import steerlens.experiments.weddings",
+        },
+    )
+    assert broken_arrows(tmp_path) == []
+    assert circle(tmp_path) == []
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    plant(
+        tmp_path,
+        {
+            "steering/a.py": "from steerlens.steering.b import x",
+            "steering/b.py": "from . import c",
+            "steering/c.py": "def f():\n    from .a import y",
+        },
+    )
+    assert {"steerlens.steering.a", "steerlens.steering.b", "steerlens.steering.c"} == set(circle(tmp_path))
+
+
+def test_a_drawing_file_with_tensors_is_found(tmp_path: Path) -> None:
+    plant(tmp_path, {"analysis/figures.py": "import torch\nimport plotly.graph_objects as go"})
+    assert drawing_with_tensors(tmp_path) == ["steerlens/analysis/figures.py"]
+
+
+def plant(root: Path, files: dict[str, str]) -> None:
+    """Write a small package `steerlens` under `root`."""
+    for name, code in files.items():
+        path = root / "steerlens" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code, encoding="utf-8")
+
+
+def fresh_python(code: str) -> str:
+    """Return what a new interpreter prints; this one has long imported everything."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_import_is_lazy() -> None:
+    heavy = {"transformer_lens", "transformers", "datasets", "plotly", "pandas", "typer"}
+    loaded = fresh_python("import steerlens, sys; print(*sys.modules)").split()
+    assert "steerlens" in loaded
+    assert heavy.isdisjoint(loaded), f"import steerlens also imports {sorted(heavy.intersection(loaded))}"
+
+
+def test_import_costs_little_beside_torch() -> None:
+    code = (
+        "import time; a = time.perf_counter(); import torch; b = time.perf_counter(); "
+        "import steerlens; c = time.perf_counter(); print((c - b) / (b - a))"
+    )
+    # A busy machine can stall one run, not each of five.
+    ratios = []
+    for _ in range(5):
+        ratios.append(float(fresh_python(code)))
+        if ratios[-1] < 0.25:
+            return
+    pytest.fail(f"import steerlens takes {min(ratios):.2f} of the time that torch takes, should be below 0.25")
