@@ -38,7 +38,27 @@ _HOMES = {
     "metrics": "steerlens.analysis.metrics",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+__all__ = [
+    "Condition",
+    "HookedModel",
+    "Injection",
+    "Placement",
+    "PromptPair",
+    "Sampling",
+    "SteeringVector",
+    "SteerlensError",
+    "Sweep",
+    "__version__",
+    "actadd",
+    "generate",
+    "load_model",
+    "mean_difference",
+    "metrics",
+    "next_token_logits",
+    "score",
+    "steer",
+    "sweep",
+]
 
 if TYPE_CHECKING:
     from steerlens.analysis import metrics

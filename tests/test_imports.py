@@ -231,3 +231,12 @@ def test_import_costs_little_beside_torch() -> None:
         if ratios[-1] < 0.25:
             return
     pytest.fail(f"import steerlens takes {min(ratios):.2f} of the time that torch takes, should be below 0.25")
+
+
+def test_every_public_name_is_listed_and_found() -> None:
+    """`__all__` is written out for type checkers; the lazy table must say the same, and every name must load."""
+    import steerlens
+
+    assert sorted(steerlens.__all__) == sorted(["__version__", *steerlens._HOMES])
+    for name in steerlens.__all__:
+        assert getattr(steerlens, name) is not None

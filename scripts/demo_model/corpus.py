@@ -217,7 +217,7 @@ class Windows:
         counts = np.concatenate([[0], np.cumsum(marks, dtype=np.int32)])
         starts_by_kind = _starts(corpus.tokens, vocab, length, seed)
         starts_by_kind["topic"] = np.flatnonzero(marks[: len(corpus.tokens) - length - 1])
-        self._tables: list[tuple[np.ndarray, np.ndarray]] = []
+        self._tables: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # kind: positions, cumulative probability
         self.topic_share = 0.0
         for kind, share in START_SHARES.items():
             starts = starts_by_kind[kind]
@@ -226,14 +226,18 @@ class Windows:
             for index, source in enumerate(corpus.sources):
                 here = corpus.source_of[starts] == index
                 weight[here] *= mix.get(source, 0.0) / max(weight[here].sum(), 1e-9)
-            cumulative = np.cumsum(weight)
-            self._tables.append((starts, cumulative / cumulative[-1]))
-            self.topic_share += share * float(weight[words > 0].sum() / cumulative[-1])
+            total = weight.sum()
+            if total > 0:
+                self._tables[kind] = (starts, np.cumsum(weight) / total)
+                self.topic_share += share * float(weight[words > 0].sum() / total)
+        shares = np.array([START_SHARES[kind] for kind in self._tables])
+        self._shares = shares / shares.sum()
+        self.topic_share /= shares.sum()
 
     def batch(self, step: int, rows: int) -> np.ndarray:
         """Token ids [rows, length + 1]; the last column is only ever a target."""
         rng = np.random.default_rng((self.seed, step))
-        kinds = rng.choice(len(self._tables), rows, p=list(START_SHARES.values()))
+        kinds = rng.choice(list(self._tables), rows, p=self._shares)
         draws = rng.random(rows)
         starts = np.empty(rows, dtype=np.int64)
         for row, (kind, draw) in enumerate(zip(kinds, draws, strict=True)):
@@ -241,7 +245,7 @@ class Windows:
             starts[row] = positions[np.searchsorted(cumulative, draw)]
         body = self.tokens[starts[:, None] + np.arange(self.length)].astype(np.int64)
         # A prompt begins without a space; so does a window that begins at a sentence.
-        opens = np.isin(kinds, [i for i, kind in enumerate(START_SHARES) if kind in ("paragraph", "sentence")])
+        opens = np.isin(kinds, ["paragraph", "sentence"])
         body[:, 0] = np.where(opens, self._without_space[body[:, 0]], body[:, 0])
         return np.concatenate([np.zeros((rows, 1), dtype=np.int64), body], axis=1)
 

@@ -171,7 +171,8 @@ class Trainer:
         checkpoints.mkdir(parents=True, exist_ok=True)
         started, offset, first_tokens = time.monotonic(), progress.seconds, progress.tokens
         smooth, saved, compiled, speed = math.nan, progress.seconds, False, 0.0
-        with tqdm(total=100, unit="%", desc="training", mininterval=20, bar_format=_BAR) as bar:
+        done = 100 * progress.spent(plan)
+        with tqdm(total=100, initial=done, desc="training", mininterval=20, bar_format=_BAR) as bar:
             while progress.spent(plan) < 1:
                 before = progress.spent(plan)
                 loss = self.step()

@@ -285,6 +285,7 @@ button:hover{border-color:var(--accent)}
 footer{margin-top:3.5rem;color:var(--quiet);font-size:.85rem}
 .plot text:not(:where(.hoverlayer *,.heatmap-label *)){fill:var(--quiet)!important}
 .plot .infolayer .gtitle,.plot .legend .legendtext,.plot .infolayer .annotation-text{fill:var(--ink)!important}
+@media (prefers-color-scheme:dark){.plot .heatmaplayer,.plot .colorbar .cbfills{opacity:.88}}
 @media print{
 :root{--page:#fff;--card:#fff;--ink:#000;--quiet:#444;--line:#ccc;--accent:#000;--code:#f5f5f5}
 body{font-size:11pt}main{max-width:none;padding:0}button,.modebar{display:none!important}

@@ -126,15 +126,22 @@ def number(value: float, digits: int = 3) -> str:
     return text.replace("-", "−") if value < 0 else text
 
 
+def plain_value(value: object) -> str:
+    """`value` as it stands in a label: whole floats without their ".0"."""
+    return number(float(value), 4) if isinstance(value, float) else str(value)
+
+
 def percent(share: float) -> str:
-    """`share` of 1 as per cent with as many decimals as it needs: < 0.001 %, 0.31 %, 4.2 %, 96 %."""
+    """`share` of 1 as per cent with as many decimals as it needs: < 0.001 %, 0.31 %, 4.2 %, 96 %, 99.5 %."""
     if share is None or math.isnan(share):
         return "n/a"
     value = 100 * share
-    if value == 0 or value >= 10:
-        return f"{value:.0f} %" if value != 100 or share == 1 else "100 %"
+    if value in (0, 100):
+        return f"{value:.0f} %"
+    if value > 99:  # 199 of 200 is not all of them
+        return "> 99.9 %" if value > 99.9 else f"{value:.1f} %"
     if value >= 1:
-        return f"{value:.1f} %"
+        return f"{value:.0f} %" if value >= 10 else f"{value:.1f} %"
     return f"{value:.2g} %" if value >= 0.001 else "< 0.001 %"
 
 
@@ -142,7 +149,8 @@ def line_colours(count: int) -> list[str]:
     """`count` colours for lines: the palette while it lasts, then evenly spaced steps of one ordered scale."""
     if count <= len(PALETTE):
         return list(PALETTE[:count])
-    return [str(colour) for colour in plotly.colors.sample_colorscale(ORDERED, [i / (count - 1) for i in range(count)])]
+    steps = [index / (count - 1) for index in range(count)]
+    return [str(colour) for colour in plotly.colors.sample_colorscale([colour for _, colour in ORDERED], steps)]
 
 
 def see_through(colour: str, alpha: float = BAND_ALPHA) -> str:

@@ -307,9 +307,7 @@ def grown(
         active = [active[place] for place in kept] + new
         additions = [(len(kept) + i, injection) for i, branch in enumerate(new) for injection in branch.injections]
         same = sources == list(range(len(place_of)))
-        growths.append(
-            _growth(layer, None if same else sources, additions, lengths, batch.width, bank, first_position)
-        )
+        growths.append(_growth(layer, None if same else sources, additions, lengths, batch.width, bank, first_position))
     return growths, active
 
 

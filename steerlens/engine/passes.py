@@ -251,7 +251,17 @@ def can_walk(model: HookedModel) -> bool:
 def has_live_hooks(model: HookedModel) -> bool:
     """Whether anything would notice, or change, a forward pass: hooks of TransformerLens or PyTorch on any module."""
     modules: Any = model
-    return any(module._forward_hooks or module._forward_pre_hooks for module in modules.modules())
+    return any(
+        not _is_of_the_bridge(function)
+        for module in modules.modules()
+        for hooks in (module._forward_hooks, module._forward_pre_hooks)
+        for function in hooks.values()
+    )
+
+
+def _is_of_the_bridge(function: Any) -> bool:
+    """Whether a bridge itself has put the hook there, to feed hook points that the wrapped model does not have."""
+    return str(getattr(function, "__module__", "")).startswith("transformer_lens.model_bridge")
 
 
 def _padded(passages: Sequence[Passage], width: int, pad: int) -> Int[Tensor, "passages pos"]:

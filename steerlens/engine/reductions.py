@@ -118,7 +118,9 @@ def reduce_next_tokens(
     passages = [Passage(ids, len(ids), 0 if whole else len(ids) - 1, len(ids)) for ids in rows]
     vocab = int(model.cfg.d_vocab)
     if base is not None and not -len(conditions) <= base < len(conditions):
-        raise SteerlensError(f"base={base} is no index into {len(conditions)} conditions; use 0 to {len(conditions) - 1}")
+        raise SteerlensError(
+            f"base={base} is no index into {len(conditions)} conditions; use 0 to {len(conditions) - 1}"
+        )
     if top_k is not None and base is None:
         raise SteerlensError("top_k compares with a base condition; give base= as an index into the conditions")
     if ranks and targets is None:
@@ -161,8 +163,9 @@ class _Reduction:
         self._shape = (len(job.tree.leaves), len(job.passages), max(p.n_wanted for p in job.passages))
         self._targets, self._ranks, self._sets, self._entropy = targets, ranks, sets, entropy
         self._base, self._top_k, self._likely = base, top_k, likely
-        self._base_rows: Tensor | None = None  # log-probabilities of the base for the passages at hand
-        self._base_place = torch.zeros(self._shape[1:], dtype=torch.long)  # which of those rows, per passage and position
+        # Log-probabilities of the base for the passages at hand, and which row each passage and position has there.
+        self._base_rows: Tensor | None = None
+        self._base_place = torch.zeros(self._shape[1:], dtype=torch.long)
         self._base_complete = True
         self._found: dict[str, Tensor] = {}
 
@@ -208,9 +211,7 @@ class _Reduction:
             return TopTokens(spread[f"{name}.ids"], spread[f"{name}.logprobs"], spread.get(f"{name}.base_logprobs"))
 
         tensors = {name: value for name, value in spread.items() if "." not in name}
-        return NextTokens(
-            conditions, prompts, **tensors, likely=top("likely"), rises=top("rises"), falls=top("falls")
-        )
+        return NextTokens(conditions, prompts, **tensors, likely=top("likely"), rises=top("rises"), falls=top("falls"))
 
     def _base_logprobs(self, cells: Cells, logprobs: Float[Tensor, "cells d_vocab"]) -> Float[Tensor, "some d_vocab"]:
         """The base's log-probabilities for every cell. Its own cells come first among those of some passages."""

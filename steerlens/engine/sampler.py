@@ -23,6 +23,8 @@ fixed but arbitrary.
 
 **Logits that are not finite.** `-inf` means never. A row that holds NaN or `+inf`, or nothing but `-inf`, is an error
 on the CPU; elsewhere an error would need a synchronisation, and the row's token is `NO_TOKEN` (-1) instead.
+
+Apple's MPS has no float64; what comes from there is computed on the CPU.
 """
 
 from __future__ import annotations
@@ -115,11 +117,13 @@ def row_keys(seed: int, prompt_ids: Sequence[Sequence[int]], n_samples: int) -> 
 
 
 def uniforms(keys: Int64[Tensor, "batch"], step: int | Int[Tensor, "batch"]) -> Float64[Tensor, "batch"]:
-    """One number in [0, 1) per row, a multiple of 2**-53; on the keys' device, and the same on every device.
+    """One number in [0, 1) per row, a multiple of 2**-53; on the keys' device (MPS: the CPU), the same on every device.
 
     step: one for all rows, or one per row. Source: splitmix64, its output function also applied to the key beforehand,
     so that neighbouring keys (0, 1, 2 …) give unrelated streams too.
     """
+    if keys.device.type == "mps":
+        keys, step = keys.cpu(), step if isinstance(step, int) else step.cpu()
     offset = _signed((step + 1) * _GOLDEN) if isinstance(step, int) else (step.long() + 1) * _signed(_GOLDEN)
     # Products and sums of int64 wrap around in PyTorch: the arithmetic modulo 2**64 that is wanted here.
     return _shifted(_mixed(_mixed(keys) + offset), 11).double() * 2.0**-53
@@ -195,6 +199,10 @@ class TokenCounts:
         """Every row n times in succession: a prompt's counts for its n samples."""
         return TokenCounts(self.tokens.repeat_interleave(n, 0), self.times.repeat_interleave(n, 0))
 
+    def to(self, device: torch.device | str) -> TokenCounts:
+        """The counts on a device."""
+        return TokenCounts(self.tokens.to(device), self.times.to(device))
+
     def dense(self, d_vocab: int) -> Int32[Tensor, "batch vocab"]:
         """The full table."""
         table = torch.zeros(len(self.tokens), d_vocab, dtype=torch.int32, device=self.tokens.device)
@@ -213,6 +221,8 @@ def sampling_log_probs(
     Sorts the whole vocabulary: for analysis and tests, not for a decoding loop. Greedy: 0 at the token, -inf elsewhere.
     """
     _check(logits, sampling, counts)
+    if logits.device.type == "mps":
+        return sampling_log_probs(logits.cpu(), sampling, counts and counts.to("cpu")).to(logits.device)
     result = torch.full(logits.shape, -math.inf, dtype=torch.float32, device=logits.device)
     if sampling.greedy:
         return result.scatter_(1, _largest_logit(logits)[:, None], 0.0)
@@ -253,6 +263,8 @@ def next_tokens(
     if uniforms is None or uniforms.shape != logits.shape[:1]:
         given = "none" if uniforms is None else f"shape {list(uniforms.shape)}"
         raise SteerlensError(f"uniforms: {given}, for {len(logits)} rows of logits; give one number in [0, 1) per row")
+    if logits.device.type == "mps":
+        return next_tokens(logits.cpu(), sampling, uniforms.cpu(), counts and counts.to("cpu")).to(logits.device)
     if sampling.top_p == 1:
         return _drawn_by_id(logits, sampling, uniforms, counts)
     on_cpu = logits.device.type == "cpu"

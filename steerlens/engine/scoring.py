@@ -31,8 +31,8 @@ def next_token_logits(
 ) -> Float[Tensor, "*condition_prompt d_vocab"]:
     """Logits of the token after each prompt, under each condition.
 
-    Equal to `with model.hooks(…): model(tokens)[:, -1]` for every prompt and condition by itself. Hooks that are live on
-    the model act as they would there. All logits are held; `reduce_next_tokens` answers questions about grids without.
+    Equal to `with model.hooks(…): model(tokens)[:, -1]` for every prompt and condition by itself. Hooks that are live
+    on the model act as they would there. All logits are held; `reduce_next_tokens` does without.
 
     Args:
         prompts: one text or several, of any lengths.
@@ -114,9 +114,7 @@ def score(
             asked = asked.to(logits.device)
             found = logits.new_full((len(job.tree.leaves), *asked.shape), float("nan"))
         token = asked[cells.passage, cells.offset]
-        found[cells.leaf, cells.passage, cells.offset] = (
-            logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1)
-        )
+        found[cells.leaf, cells.passage, cells.offset] = logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(1)
     assert found is not None
     logprobs = found.cpu().tolist()
     strings = {ids: token_strings(model, ids) for ids in {p.ids[p.first + 1 :] for p in passages}}

@@ -22,7 +22,9 @@ def summary(layers=range(6), coeffs=(1.0, 4.0), metric="weddings", kind="share",
         for coeff in coeffs:
             for layer in layers:
                 mean = 0.1 + 0.01 * layer * abs(coeff) if role == "steered" else 0.03
-                rows.append({"label": f"{role} {coeff} {layer}", "role": role, "layer": layer, "coeff": coeff, "mean": mean})
+                rows.append(
+                    {"label": f"{role} {coeff} {layer}", "role": role, "layer": layer, "coeff": coeff, "mean": mean}
+                )
     frame = pd.DataFrame(rows).astype({"layer": "Int64"})
     frame["condition"], frame["placement"], frame["n"] = range(len(frame)), "front", 50
     return frame.assign(metric=metric, kind=kind, low=frame["mean"] - 0.01, high=frame["mean"] + 0.02)
@@ -64,7 +66,14 @@ def scored():
 
 def lens(layers=7):
     rows = [
-        {"label": label, "layer": layer, "coeff": coeff, "lens_layer": read, "token": token, "logprob": -5.0 + coeff * read}
+        {
+            "label": label,
+            "layer": layer,
+            "coeff": coeff,
+            "lens_layer": read,
+            "token": token,
+            "logprob": -5.0 + coeff * read,
+        }
         for label, layer, coeff in (("unsteered", pd.NA, 0.0), ("1 × weddings", 3, 0.5))
         for read in range(layers)
         for token in (" wedding", NASTY)
@@ -89,7 +98,13 @@ def trade():
 
 def completions(labels=3, n=8):
     rows = [
-        {"label": f"c{c}" if c else "unsteered", "layer": c or pd.NA, "coeff": float(c), "prompt": "I said", "sample": s}
+        {
+            "label": f"c{c}" if c else "unsteered",
+            "layer": c or pd.NA,
+            "coeff": float(c),
+            "prompt": "I said",
+            "sample": s,
+        }
         | {"completion": f"{NASTY} wedding {s}" if c == 2 else f"plain {s}"}
         for c in range(labels)
         for s in range(n)
@@ -158,7 +173,7 @@ def test_axes_are_titled_and_no_user_text_is_read_as_markup(name):
     figure = draw(make(), **options)
     layout = figure.to_plotly_json()["layout"]
     for key, axis in layout.items():
-        if re.fullmatch(r"[xy]axis\d*", key) and axis.get("visible", True):
+        if re.fullmatch(r"[xy]axis", key) and axis.get("visible", True):
             assert axis.get("title", {}).get("text"), key
     text = json.dumps(json.loads(figure.to_json()))
     assert "<script" not in text
@@ -204,6 +219,8 @@ def test_layer_sweep_draws_bars_for_many_lines_or_on_request():
     many = figures.layer_sweep(summary(coeffs=(-4.0, -1.0, 1.0, 4.0)))
     assert [trace.name for trace in many.data if trace.name] == ["unsteered", "−4", "−1", "1", "4"]
     assert all(len(t.error_y.array) == 6 for t in many.data if t.name and t.name != "unsteered")
+    colours = [t.line.color for t in figures.layer_sweep(summary(coeffs=range(1, 12))).data if t.name]
+    assert len(set(colours)) == 12
     bars = figures.layer_sweep(summary(), interval="bars")
     assert bars.data[-1].error_y.array[0] == pytest.approx(0.02)
     assert bars.data[-1].error_y.arrayminus[0] == pytest.approx(0.01)
@@ -337,7 +354,7 @@ def test_text_log_probs_colour_every_token_but_the_first():
 
 
 def test_text_log_probs_fill_lines_and_need_equal_tokens():
-    long = pd.concat([scored().iloc[:5].assign(position=lambda f: f["position"] + 5 * k) for k in range(20)])
+    long = pd.concat([scored().iloc[:5]] * 20).assign(position=range(100))
     figure = figures.text_log_probs(long, width=40)
     for trace in figure.data:
         if trace.type == "heatmap":
@@ -364,7 +381,7 @@ def test_norm_growth_draws_medians_and_leaves_zeros_off_the_logarithmic_axis():
 
 def test_layer_lens_pairs_steered_with_unsteered():
     figure = figures.layer_lens(lens())
-    wedding = [trace for trace in figure.data if trace.legendgroup == " wedding"]
+    wedding = [trace for trace in figure.data if trace.legendgroup == "token 0"]
     assert [trace.line.dash for trace in wedding] == [None, "dash"]
     assert list(wedding[0].y) == [-5 + 0.5 * layer for layer in range(7)]
     assert set(wedding[1].y) == {-5}
@@ -373,7 +390,7 @@ def test_layer_lens_pairs_steered_with_unsteered():
     assert "layer 3" in difference.layout.annotations[0].text
     with pytest.raises(SteerlensError, match="lacks the baseline"):
         figures.layer_lens(lens().query("label != 'unsteered'"))
-    with pytest.raises(SteerlensError, match="pass label=|pass condition="):
+    with pytest.raises(SteerlensError, match="pass condition="):
         figures.layer_lens(pd.concat([lens(), lens().query("coeff > 0").assign(label="other")]))
 
 
@@ -399,6 +416,20 @@ def test_many_conditions_are_narrowed_to_the_baseline_and_the_best():
     assert figures.completions_side_by_side(frame.assign(role=roles), words("weddings")).columns == ("unsteered", "c1")
     assert figures.completions_side_by_side(frame, labels=["c5", "c3"]).columns == ("c5", "c3")
     assert "mean 2" in figures.completions_side_by_side(frame, length()).notes[0]
+
+
+def test_one_vector_at_several_layers_gives_columns_that_can_be_told_apart():
+    frame = completions(labels=3).assign(condition=lambda f: f.groupby("label", sort=False).ngroup())
+    frame.loc[frame["condition"] > 0, "label"] = "weddings"
+    shown = figures.completions_side_by_side(frame.assign(coeff=frame["coeff"].clip(upper=1.0)))
+    assert shown.columns == ("unsteered", "weddings, layer 1", "weddings, layer 2")
+    same = frame.assign(coeff=1.0, layer=4)
+    same.loc[same["condition"] == 0, ["coeff", "layer"]] = [0.0, pd.NA]
+    assert figures.completions_side_by_side(same).columns == ("unsteered", "weddings, #1", "weddings, #2")
+    lenses = pd.concat([lens().assign(condition=0), lens().query("coeff > 0").assign(condition=1, layer=5)])
+    lenses.loc[lenses["label"] == "unsteered", "condition"] = 2
+    with pytest.raises(SteerlensError, match="'1 × weddings, layer 3', '1 × weddings, layer 5'"):
+        figures.layer_lens(lenses)
 
 
 def test_the_terminal_text_keeps_its_width_and_lets_no_control_character_through():
@@ -444,7 +475,8 @@ def test_invisible_characters_of_tokens_are_shown(token, shown):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0 %"), (1.0, "100 %"), (0.9999, "100 %"), (0.314, "31 %"), (0.042, "4.2 %"), (0.0031, "0.31 %"),
+    [(0.0, "0 %"), (1.0, "100 %"), (0.9999, "> 99.9 %"), (0.995, "99.5 %"),
+     (0.314, "31 %"), (0.042, "4.2 %"), (0.0031, "0.31 %"),
      (1e-9, "< 0.001 %"), (float("nan"), "n/a")],
 )  # fmt: skip
 def test_percent(value, text):

@@ -1,6 +1,7 @@
 """Metrics are functions of text alone."""
 
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -74,7 +75,7 @@ def test_spans_are_ordered_apart_and_agree_with_the_metrics(text, chosen):
     share, count = words(*chosen, literal=True, name="x"), word_count(*chosen, literal=True, name="y")
     found = share.spans(text)
     assert all(0 <= a < b <= len(text) for a, b in found)
-    assert all(first[1] <= second[0] for first, second in zip(found, found[1:], strict=False))
+    assert all(first[1] <= second[0] for first, second in pairwise(found))
     assert share([text])[0] == float(bool(found))
     assert count([text])[0] == len(found)
 
@@ -127,7 +128,9 @@ def test_bad_input_is_named():
 
 
 def test_a_metric_of_ones_own_is_checked():
-    assert list(Metric("capitals", "mean", lambda texts: np.array([sum(map(str.isupper, t)) for t in texts]))(["Ab"])) == [1]
+    assert list(
+        Metric("capitals", "mean", lambda texts: np.array([sum(map(str.isupper, t)) for t in texts]))(["Ab"])
+    ) == [1]
     with pytest.raises(SteerlensError, match="gave shape"):
         Metric("x", "mean", lambda texts: np.zeros(1))(["a", "b"])
     with pytest.raises(SteerlensError, match="is a share but"):

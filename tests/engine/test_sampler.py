@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from jaxtyping import config
 from torch import Tensor
 
 from steerlens.engine import sampler
@@ -27,6 +28,12 @@ def threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def shapes_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As users have it: shapes in signatures are not checked, and bad ones reach the function's own messages."""
+    monkeypatch.setattr(config, "jaxtyping_disable", True)
 
 
 def gaussian(rows: int, d_vocab: int, *, scale: float = 3.0, seed: int = 0) -> Tensor:
@@ -227,8 +234,6 @@ def test_counts_equal_a_plain_count(data: st.DataObject) -> None:
 def test_counts_without_mask_count_everything() -> None:
     counts = TokenCounts.of_prompts(torch.tensor([[5, 5, 1, 5]]))
     assert counts.dense(6).tolist() == [[0, 1, 0, 0, 0, 3]]
-    with pytest.raises(SteerlensError, match="one entry per token"):
-        TokenCounts.of_prompts(torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 4))
 
 
 # ------------------------------------------------------------------------------------------------------- distribution
@@ -341,7 +346,7 @@ def test_distribution_equals_transformer_lens(monkeypatch: pytest.MonkeyPatch) -
     ids=str,
 )
 def test_frequencies_match_the_distribution(sampling: Sampling) -> None:
-    n = 60_000
+    n = 6_000
     logits = gaussian(1, 40, scale=1.0)
     counts = TokenCounts.of_prompts(logits.topk(3).indices)
     drawn = next_tokens(logits.expand(n, -1), sampling, stream(n), counts.repeat(n)).bincount(minlength=40)
@@ -390,8 +395,8 @@ ZERO = torch.tensor([0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("d_vocab", [1, 2, 63, 64, 65, 300, 5000])
-@pytest.mark.parametrize("top_p", [1e-4, 0.3, 0.95, 1 - 1e-9])
+@pytest.mark.parametrize("d_vocab", [1, 2, 65, 300, 5000])
+@pytest.mark.parametrize("top_p", [1e-4, 0.3, 1 - 1e-9])
 def test_all_paths_draw_the_same(kind: str, d_vocab: int, top_p: float) -> None:
     batch = 24
     logits = KINDS[kind](batch, d_vocab)
@@ -406,10 +411,10 @@ def test_all_paths_draw_the_same(kind: str, d_vocab: int, top_p: float) -> None:
         assert drawn[found].equal(expected[found])
         allowed = sampling_log_probs(logits, sampling, counts).gather(1, expected[:, None])
         assert (allowed > -math.inf).all()
-    if d_vocab <= 256:
-        assert found.all()
-    if d_vocab == 5000 and kind in ("flat", "uniform") and top_p > 0.2:
-        assert not found.any()  # so that the whole vocabulary has been drawn from
+        if d_vocab <= 256:
+            assert found.all()
+        if d_vocab == 5000 and kind in ("flat", "uniform") and top_p > 0.2 and sampling.top_k is None:
+            assert not found.any()  # so that the whole vocabulary has been drawn from
 
 
 def test_the_device_s_paths_run_in_groups_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -546,27 +551,29 @@ def test_where_nothing_may_wait_a_lost_row_gets_no_token_and_the_others_theirs(
 
 
 def test_minus_infinity_means_never() -> None:
-    logits = torch.full((2000, 50), -math.inf)
+    logits = torch.full((200, 50), -math.inf)
     logits[:, [3, 30]] = 0.0
     for sampling in (
         PLAIN,
         Sampling(top_p=0.9, frequency_penalty=0),
         Sampling(top_k=40, top_p=1.0, frequency_penalty=0),
     ):
-        assert set(next_tokens(logits, sampling, stream(2000)).tolist()) == {3, 30}
+        assert set(next_tokens(logits, sampling, stream(200)).tolist()) == {3, 30}
 
 
-def test_what_is_missing_is_named() -> None:
+def test_what_is_missing_is_named(shapes_unchecked: None) -> None:
     logits, u = gaussian(3, 10), stream(3)
     counts = TokenCounts.of_prompts(torch.zeros(3, 2, dtype=torch.int64))
     with pytest.raises(SteerlensError, match=r"frequency_penalty is 1\.0 but counts are not given"):
         next_tokens(logits, Sampling(), u)
     with pytest.raises(SteerlensError, match="counts have 2 rows but logits have 3"):
         next_tokens(logits, Sampling(), u, counts.select(torch.tensor([0, 1])))
-    with pytest.raises(SteerlensError, match="^uniforms: none, for 3 rows"):
+    with pytest.raises(SteerlensError, match=r"^uniforms: none, for 3 rows"):
         next_tokens(logits, PLAIN)
     with pytest.raises(SteerlensError, match=r"uniforms: shape \[2\], for 3 rows"):
         next_tokens(logits, PLAIN, u[:2])
+    with pytest.raises(SteerlensError, match=r"tokens are \[2, 3\] but mask is \[2, 4\]; give one entry per token"):
+        TokenCounts.of_prompts(torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 4))
     with pytest.raises(SteerlensError, match="give floating-point"):
         next_tokens(logits[:, :0], PLAIN, u)
     with pytest.raises(SteerlensError, match="give floating-point"):
@@ -607,6 +614,5 @@ def test_cuda_draws_the_same_without_waiting() -> None:
         for size in (1, 4):
             part = rows[:size]
             assert next_tokens(logits[part], sampling, u[part], counts.select(part)).equal(found[part])
-        host = TokenCounts(counts.tokens.cpu(), counts.times.cpu())
-        same = next_tokens(logits.cpu(), sampling, u.cpu(), host) == found.cpu()
+        same = next_tokens(logits.cpu(), sampling, u.cpu(), counts.to("cpu")) == found.cpu()
         assert same.float().mean() > 0.98  # exponentials differ in the last bit between devices

@@ -82,7 +82,7 @@ def test_windows_begin_with_token_0_and_depend_on_seed_and_step_alone(corpus: co
 def test_a_source_outside_the_mix_is_never_drawn(corpus: corpora.Corpus) -> None:
     windows = corpora.Windows(corpus, 64, seed=0, mix={"books": 1.0})
     books = corpus.sources.index("books")
-    for starts, cumulative in windows._tables:
+    for starts, cumulative in windows._tables.values():
         drawn = starts[np.diff(cumulative, prepend=0.0) > 0]
         assert (corpus.source_of[drawn] == books).all()
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from steerlens.analysis import theme
 from steerlens.errors import SteerlensError
 
 
@@ -52,8 +53,13 @@ def require(
     return checked
 
 
-def choose(frame: pd.DataFrame, figure: str, column: str, value: Any = None) -> pd.DataFrame:
-    """The rows with `frame[column] == value`; with value None the frame itself if the column has one value only."""
+def choose(
+    frame: pd.DataFrame, figure: str, column: str, value: Any = None, *, argument: str | None = None
+) -> pd.DataFrame:
+    """The rows with `frame[column] == value`; with value None the frame itself if the column has one value only.
+
+    `argument` is what the figure calls the choice, where that is not the column's name.
+    """
     if column not in frame.columns:
         if value is None:
             return frame
@@ -63,7 +69,7 @@ def choose(frame: pd.DataFrame, figure: str, column: str, value: Any = None) -> 
         if len(present) <= 1:
             return frame
         raise SteerlensError(
-            f"{figure} shows one {column} at a time but the frame has {_some(present)}; pass {column}="
+            f"{figure} shows one {column} at a time but the frame has {_some(present)}; pass {argument or column}="
         )
     chosen = frame[frame[column] == value]
     if chosen.empty:
@@ -72,12 +78,38 @@ def choose(frame: pd.DataFrame, figure: str, column: str, value: Any = None) -> 
 
 
 def one_each(frame: pd.DataFrame, figure: str, columns: Sequence[str]) -> None:
-    """Nothing, if every combination of `columns` occurs once; else a ValueError that names the first that repeats."""
+    """Nothing, if every combination of `columns` occurs once; else a SteerlensError that names the first that repeats."""
     repeated = frame.duplicated(list(columns))
     if repeated.any():
         row = frame.loc[repeated.idxmax()]
         where = ", ".join(f"{column} {row[column]}" for column in columns)
         raise SteerlensError(f"{figure}: more than one row for {where}; average or select rows first")
+
+
+def name_conditions(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with labels that tell its conditions apart.
+
+    A label names the vector, and a sweep applies one vector at many layers. Where several values of the column
+    condition share a label, what differs among them is added to it: layer, coefficient, placement, role, or at last
+    the number of the condition. Without the column condition the frame comes back as it is.
+    """
+    if "condition" not in frame.columns:
+        return frame
+    first = frame.drop_duplicates("condition").set_index("condition")
+    names = first["label"].copy()
+    for column, word in (("layer", "layer "), ("coeff", "coefficient "), ("placement", ""), ("role", ""), (None, "#")):
+        shared = names.duplicated(keep=False)
+        if not shared.any():
+            break
+        if column is None:
+            added = first.index.to_series()
+        elif column in first.columns:
+            added = first[column].map(lambda value: "none" if pd.isna(value) else theme.plain_value(value))
+        else:
+            continue
+        differs = added.groupby(names).transform("nunique") > 1
+        names = names.where(~(shared & differs), names + ", " + word + added.map(str))
+    return frame.assign(label=frame["condition"].map(names))
 
 
 def steered(frame: pd.DataFrame) -> pd.Series:

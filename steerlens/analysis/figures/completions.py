@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from steerlens.analysis import theme
-from steerlens.analysis.figures.columns import choose, control, one_each, require, steered
+from steerlens.analysis.figures.columns import choose, control, name_conditions, one_each, require, steered
 from steerlens.analysis.metrics import Metric
 from steerlens.errors import SteerlensError
 
@@ -110,15 +110,15 @@ def completions_side_by_side(
 ) -> SideBySide:
     """Completions of the baseline and of steered conditions side by side, the metric's words marked.
 
-    `frame`, one row per completion as `generate` gives it: label, prompt, sample, completion; optional coeff, layer
-    (to know the baseline), n_tokens. `labels` chooses the columns and their order; by default all of up to 3
-    conditions, else the baseline and the condition of the highest metric (the first one without a metric), random
-    controls (role "random") aside. Shown are the first `n` sample numbers, never the best ones; the headings give the
-    metric over ALL of a condition's rows. Raises SteerlensError for missing columns, 0 rows, unknown labels or two
-    rows for one sample.
+    `frame`, one row per completion as `generate` gives it: label, prompt, sample, completion; optional condition
+    (whose layers and coefficients are added to labels that would be alike), coeff, layer (to know the baseline),
+    n_tokens. `labels` chooses the columns and their order; by default all of up to 3 conditions, else the baseline and
+    the condition of the highest metric (the first one without a metric), random controls (role "random") aside. Shown
+    are the first `n` sample numbers, never the best ones; the headings give the metric over ALL of a condition's rows.
+    Raises SteerlensError for missing columns, 0 rows, unknown labels or two rows for one sample.
     """
     name = "completions_side_by_side"
-    data = require(frame, name, text=["label", "prompt", "completion"], numbers=["sample"])
+    data = name_conditions(require(frame, name, text=["label", "prompt", "completion"], numbers=["sample"]))
     if n < 1:
         raise SteerlensError(f"n = {n}; at least 1 sample is needed")
     data = data if prompt is None else choose(data, name, "prompt", prompt)

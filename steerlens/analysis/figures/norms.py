@@ -57,7 +57,7 @@ def norm_growth(
                     line={"width": 0},
                     hoverinfo="skip",
                     showlegend=False,
-                    legendgroup=series,
+                    legendgroup=f"series {index}",
                 )
             )
         figure.add_trace(
@@ -66,7 +66,7 @@ def norm_growth(
                 y=spread["median"],
                 mode="lines+markers",
                 name=theme.escape(theme.shorten(series, 28)),
-                legendgroup=series,
+                legendgroup=f"series {index}",
                 line={"color": colour, "width": 2.5},
                 marker={
                     "symbol": theme.SYMBOLS[index % len(theme.SYMBOLS)],

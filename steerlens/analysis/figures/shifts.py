@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from steerlens.analysis import theme
-from steerlens.analysis.figures.columns import choose, one_each, require, steered
+from steerlens.analysis.figures.columns import choose, name_conditions, one_each, require, steered
 from steerlens.errors import SteerlensError
 
 _PANELS = 4  # more than this many conditions side by side leave no room for the bars
@@ -34,7 +34,7 @@ def logit_shift_bars(
     """
     name = "logit_shift_bars"
     numbers = ["shift", "prob_base", "prob_steered", "logprob_base", "logprob_steered"]
-    data = require(frame, name, text=["label", "token"], numbers=numbers)
+    data = name_conditions(require(frame, name, text=["label", "token"], numbers=numbers))
     if top < 1:
         raise SteerlensError(f"top = {top}; at least 1 token is needed")
     data = choose(data, name, "prompt", prompt)
@@ -43,7 +43,7 @@ def logit_shift_bars(
     data = choose(data, name, "position", position)
     data = data[steered(data)]
     if condition is not None:
-        data = choose(data, name, "label", condition)
+        data = choose(data, name, "label", condition, argument="condition")
     if data.empty:
         raise SteerlensError(
             f"{name}: only rows of the unsteered baseline are there; a shift needs a steered condition"
@@ -111,6 +111,7 @@ def logit_shift_bars(
             col=column,
         )
     figure.update_layout(bargap=0.28)
+    figure.update_yaxes(title_text="next token", row=1, col=1)
     if len(labels) > 1:
         figure.update_layout(margin_t=112)  # the names of the panels stand under the subtitle
     return figure
@@ -134,8 +135,8 @@ def token_position_heatmap(
     Raises SteerlensError for missing columns, 0 rows, all NaN, or two rows for one cell.
     """
     name = "token_position_heatmap"
-    data = require(frame, name, text=["label", "token", "context"], numbers=["position"], gaps=[value])
-    data = choose(choose(data, name, "prompt", prompt), name, "label", condition)
+    data = name_conditions(require(frame, name, text=["label", "token", "context"], numbers=["position"], gaps=[value]))
+    data = choose(choose(data, name, "prompt", prompt), name, "label", condition, argument="condition")
     if data[value].isna().all():
         raise SteerlensError(f"{name}: column {value!r} holds nothing but NaN; there is nothing to draw")
     data["identity"] = _identity(data)
@@ -208,13 +209,15 @@ def layer_lens(
     columns, 0 rows, no baseline, no steered condition or several, or two rows for one point.
     """
     name = "layer_lens"
-    data = require(frame, name, text=["label", "token"], numbers=["coeff", "lens_layer"], gaps=["layer", "logprob"])
+    data = name_conditions(
+        require(frame, name, text=["label", "token"], numbers=["coeff", "lens_layer"], gaps=["layer", "logprob"])
+    )
     mask = steered(data)
     base, own = data[~mask], data[mask]
     if base.empty or own.empty:
         lacking = "the baseline" if base.empty else "a steered condition"
         raise SteerlensError(f"{name}: the frame lacks {lacking}; give both")
-    own = choose(own, name, "label", condition)
+    own = choose(own, name, "label", condition, argument="condition")
     for part in (base, own):
         one_each(part.assign(token_id=_identity(part)), name, ["token_id", "lens_layer"])
     both = own.assign(identity=_identity(own)).merge(
@@ -238,7 +241,7 @@ def layer_lens(
         hover = [_lens_hover(row) for row in rows.itertuples()]
         shared: dict[str, Any] = {
             "x": rows["lens_layer"],
-            "legendgroup": str(identity),
+            "legendgroup": f"token {index}",
             "hovertext": hover,
             "hovertemplate": "%{hovertext}<extra></extra>",
         }

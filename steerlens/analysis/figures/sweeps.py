@@ -277,6 +277,7 @@ def axis_title(metric: str, kind: str) -> str:
 def _lines(frame: pd.DataFrame, by: str | None) -> list[str]:
     """Names of the lines in drawing order; puts the column `line` into the frame."""
     rows = frame[~frame["baseline"]]
+    by = None if by == "role" else by  # roles are told apart as it is
     if by is not None and by not in frame.columns:
         raise SteerlensError(f"layer_sweep: by={by!r} names no column of the frame; it has {', '.join(frame.columns)}")
     extra = [by] if by is not None else []
@@ -314,7 +315,7 @@ def _line(
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=False,
-                legendgroup=name,
+                legendgroup=theme.escape(name),
             ),
             row=row,
             col=1,
@@ -327,7 +328,7 @@ def _line(
             y=own["mean"],
             mode="lines+markers",
             name=theme.escape(name.removeprefix("coefficient ")),
-            legendgroup=name,
+            legendgroup=theme.escape(name),
             showlegend=legend,
             line={"color": colour, "width": 2.5},
             marker={"symbol": symbol, "size": size, "color": colour},
@@ -351,7 +352,7 @@ def _control_line(
             y=own["mean"],
             mode="lines",
             name=theme.escape(named.removeprefix("coefficient ")),
-            legendgroup=named,
+            legendgroup=theme.escape(named),
             showlegend=legend,
             line={"color": colour, "width": 1.75, "dash": "dot"},
             hovertext=[_hover(f"layer {entry.layer:.0f}", named, entry, kind) for entry in own.itertuples()],
@@ -387,7 +388,7 @@ def _horizontal(
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=False,
-                legendgroup=name,
+                legendgroup=theme.escape(name),
             ),
             row=row,
             col=1,
@@ -401,7 +402,7 @@ def _horizontal(
             y=np.full(x.shape, entry.mean),
             mode="lines",
             name=theme.escape(name.removeprefix("coefficient ")),
-            legendgroup=name,
+            legendgroup=theme.escape(name),
             showlegend=legend,
             line={"color": colour, "width": 2, "dash": dash},
             hovertext=[text] * x.size,

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from steerlens.analysis import theme
-from steerlens.analysis.figures.columns import choose, one_each, require, steered
+from steerlens.analysis.figures.columns import choose, name_conditions, one_each, require, steered
 from steerlens.errors import SteerlensError
 
 _LINE = 1.3  # distance of two lines of text, in heights of a token
@@ -43,7 +43,9 @@ def text_log_probs(
     more than 3 steered conditions, tokens that differ between conditions, or two rows at one position.
     """
     name = "text_log_probs"
-    data = require(frame, name, text=["label", "token"], numbers=["coeff", "position"], gaps=["layer", "logprob"])
+    data = name_conditions(
+        require(frame, name, text=["label", "token"], numbers=["coeff", "position"], gaps=["layer", "logprob"])
+    )
     data = choose(data, name, "text", text)
     one_each(data, name, ["label", "position"])
     mask = steered(data)
@@ -138,7 +140,7 @@ def _set_in_lines(rows: pd.DataFrame, width: int) -> list[_Cell]:
 
 
 def _uncoloured(blank: list[tuple[int, _Cell]], hover: list[str], top: float) -> go.Scatter:
-    """Tokens without a value, in the ink of the page: a cell's text colour would be made for a cell that is not there."""
+    """Tokens without a value, in the ink of the page: on an empty cell plotly would write as if it were light."""
     return go.Scatter(
         x=[(cell.left + cell.right) / 2 for _, cell in blank],
         y=[-(top + cell.line * _LINE + 0.5) for _, cell in blank],
