@@ -44,7 +44,9 @@ def steer(
     positive: Annotated[str, typer.Argument(help=f"Steer towards this. {_PAIR_HELP}")],
     negative: Annotated[str, typer.Argument(help="Steer away from this.")] = " ",
     prompt: Prompt = "I went up to my friend and said",
-    layer: Annotated[int | None, typer.Option("--layer", "-l", help="Block whose input is steered [default: half way].")] = None,
+    layer: Annotated[
+        int | None, typer.Option("--layer", "-l", help="Block whose input is steered [default: half way].")
+    ] = None,
     coeff: Annotated[float, typer.Option("--coeff", "-c", help="How strong.")] = 4.0,
     n: Annotated[int, typer.Option("--n", "-n", help="Completions.")] = 3,
     tokens: Tokens = 40,
@@ -90,10 +92,14 @@ def steer(
 def sweep(
     positive: Annotated[str, typer.Argument(help=f"Steer towards this. {_PAIR_HELP}")] = " weddings",
     negative: Annotated[str, typer.Argument(help="Steer away from this.")] = " ",
-    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="The text to continue; may be repeated.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option("--prompt", "-p", help="The text to continue; may be repeated.")
+    ] = None,
     words: Annotated[
         str | None,
-        typer.Option(help="What counts as success: a topic (weddings, war, music, …) or words with commas [default: the positive prompt]."),
+        typer.Option(
+            help="What counts as success: a topic (weddings, war, music, …) or words with commas [default: the positive prompt]."
+        ),
     ] = None,
     layers: Annotated[str, typer.Option("--layers", "-l", help="'all', or numbers and ranges: 0,4-6.")] = "all",
     coeff: Annotated[list[float] | None, typer.Option("--coeff", "-c", help="How strong; may be repeated.")] = None,
@@ -150,7 +156,9 @@ def sweep(
     )
     seconds = time.perf_counter() - started
     _print_sweep(result)
-    typer.echo(f"{len(result.frame):,} completions in {seconds:.0f} s ({result.frame['n_tokens'].sum() / seconds:,.0f} tokens/s)")
+    typer.echo(
+        f"{len(result.frame):,} completions in {seconds:.0f} s ({result.frame['n_tokens'].sum() / seconds:,.0f} tokens/s)"
+    )
     if csv is not None:
         result.frame.to_csv(csv, index=False)
         typer.echo(f"completions: {csv}")
@@ -164,7 +172,9 @@ def demo(
     negative: Annotated[str, typer.Option(help="Steer away from this.")] = " ",
     prompt: Prompt = "I went up to my friend and said",
     words: Annotated[str, typer.Option(help="A topic or words with commas.")] = "weddings",
-    coeff: Annotated[list[float] | None, typer.Option("--coeff", "-c", help="How strong; may be repeated [default: 1, 4].")] = None,
+    coeff: Annotated[
+        list[float] | None, typer.Option("--coeff", "-c", help="How strong; may be repeated [default: 1, 4].")
+    ] = None,
     n: Annotated[int, typer.Option("--n", "-n", help="Completions per condition.")] = 200,
     tokens: Tokens = 40,
     seed: Seed = 0,
@@ -206,7 +216,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Activation steering in transformer language models, measured: which layer, how strong, did it work, what broke."""
 
@@ -280,8 +292,16 @@ def _print_sweep(result: Any) -> None:
     console = Console(width=_width())
     console.print()
     controlled = (rows["role"] == "random").any()
-    table = Table(title=f"{result.settings['what']}: {metric.name}, {result.settings['n']} completions each", title_justify="left")
-    for heading in ("layer", "coeff", "steered", "95 % interval", *(("random vector", "95 % interval") if controlled else ())):
+    table = Table(
+        title=f"{result.settings['what']}: {metric.name}, {result.settings['n']} completions each", title_justify="left"
+    )
+    for heading in (
+        "layer",
+        "coeff",
+        "steered",
+        "95 % interval",
+        *(("random vector", "95 % interval") if controlled else ()),
+    ):
         table.add_column(heading, justify="right")
     best, base = result.best(), result.baseline()
     table.add_row("unsteered", "", number(base), interval(base), end_section=True)

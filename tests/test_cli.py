@@ -41,7 +41,19 @@ def test_steer_shows_both_sides(monkeypatch, capsys) -> None:
 
 def test_sweep_writes_completions(monkeypatch, tmp_path: Path, capsys) -> None:
     table = tmp_path / "rows.csv"
-    arguments = ["sweep", " war", " ", "--words", "war", "--layers", "2,4-5", "--no-control", "--csv", str(table), *QUICK]
+    arguments = [
+        "sweep",
+        " war",
+        " ",
+        "--words",
+        "war",
+        "--layers",
+        "2,4-5",
+        "--no-control",
+        "--csv",
+        str(table),
+        *QUICK,
+    ]
     assert run(monkeypatch, *arguments) == 0
     assert len(table.read_text(encoding="utf-8").splitlines()) >= 1 + 4 * 2
 
@@ -71,5 +83,7 @@ def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, w
 
 
 def test_the_installed_command_answers() -> None:
-    done = subprocess.run([sys.executable, "-m", "steerlens.cli", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "steerlens.cli", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("steerlens ")

@@ -14,7 +14,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def test_the_eight_tasks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_eight_tasks_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     code = blocks("python")
@@ -30,7 +32,10 @@ def test_the_shell_lines_name_real_commands_and_options() -> None:
 
     from steerlens.cli import app
 
-    help_of = {name: CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output for name in ("demo", "steer", "sweep")}
+    help_of = {
+        name: CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
+        for name in ("demo", "steer", "sweep")
+    }
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("steerlens ")]
     assert lines
     for line in lines:

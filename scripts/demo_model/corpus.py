@@ -43,10 +43,13 @@ DEFAULT_MIX = {
     "recipes": 0.005,
 }
 
-# Share of the training windows by where they begin: at a paragraph or document, at a sentence, anywhere, or right at
-# a topic word. Steering adds its vector near the start of a text, so the model must have learnt that the first
-# tokens may be words of content, on which the rest of the text depends.
-START_SHARES = {"paragraph": 0.25, "sentence": 0.25, "anywhere": 0.45, "topic": 0.05}
+# Share of the training windows by where they begin: at a paragraph or document; at a sentence; anywhere; right at a
+# word that comes back at least twice in the window (what the text is about, as far as counting can tell); right at a
+# topic word. Steering adds its vector at the start of a text, so the model must have learnt that the first token can
+# be a word of content, and that the text then is about it. Drawing more topic windows that begin elsewhere was tried:
+# it makes the model talk of the topic unasked.
+START_SHARES = {"paragraph": 0.22, "sentence": 0.20, "anywhere": 0.30, "keyword": 0.20, "topic": 0.08}
+COMMON_TOKENS = 400  # as frequent as these, a token is no keyword
 ANYWHERE_STARTS = 2_000_000
 
 # Windows-1252 punctuation that the reviews carry as C1 control characters.
@@ -215,14 +218,19 @@ class Windows:
         self._without_space = _space_free(vocab, corpus.tokenizer)
         marks = _topic_marks(corpus)
         counts = np.concatenate([[0], np.cumsum(marks, dtype=np.int32)])
+        last = len(corpus.tokens) - length - 1
         starts_by_kind = _starts(corpus.tokens, vocab, length, seed)
-        starts_by_kind["topic"] = np.flatnonzero(marks[: len(corpus.tokens) - length - 1])
+        starts_by_kind["keyword"] = _keyword_starts(corpus.tokens[:last], vocab, length)
+        starts_by_kind["topic"] = np.flatnonzero(marks[:last])
         self._tables: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # kind: positions, cumulative probability
         self.topic_share = 0.0
         for kind, share in START_SHARES.items():
             starts = starts_by_kind[kind]
             words = counts[starts + length - 1] - counts[starts]
-            weight = topic_boost(words).astype(np.float64)
+            weight = np.ones(len(starts))
+            if kind in ("keyword", "topic"):  # rare words as often as frequent ones, or nearly so
+                frequency = np.bincount(corpus.tokens[starts], minlength=len(vocab) + 1)[corpus.tokens[starts]]
+                weight = topic_boost(words) / frequency if kind == "topic" else frequency**-0.5
             for index, source in enumerate(corpus.sources):
                 here = corpus.source_of[starts] == index
                 weight[here] *= mix.get(source, 0.0) / max(weight[here].sum(), 1e-9)
@@ -272,6 +280,20 @@ def _topic_marks(corpus: Corpus) -> np.ndarray:
                     here = here[tokens[here + offset] == token]
                 marks[here] = True
     return marks
+
+
+def _keyword_starts(tokens: np.ndarray, vocab: dict[int, str], length: int) -> np.ndarray:
+    """Positions of lower-case words that come back at least twice within `length` tokens, the commonest words left out."""
+    frequency = np.bincount(tokens, minlength=len(vocab) + 1)
+    common = set(np.argsort(-frequency)[:COMMON_TOKENS].tolist())
+    words = [i for i, text in vocab.items() if re.fullmatch(r" [a-z]{3,}", text) and i not in common]
+    lookup = np.zeros(len(vocab) + 1, dtype=bool)
+    lookup[words] = True
+    positions = np.flatnonzero(lookup[tokens])
+    positions = positions[np.argsort(tokens[positions], kind="stable")]  # by word, and in order within each word
+    third = np.roll(positions, -2)
+    returns = (tokens[positions] == tokens[third]) & (third > positions) & (third - positions < length - 1)
+    return np.sort(positions[returns])
 
 
 def _starts(tokens: np.ndarray, vocab: dict[int, str], length: int, seed: int) -> dict[str, np.ndarray]:

@@ -198,7 +198,10 @@ def random_like(vector: SteeringVector, *, seed: int) -> SteeringVector:
     noise = torch.randn(vector.values.shape, generator=generator).to(vector.values.device)
     values = noise * (vector.norms / noise.norm(dim=-1))[:, None]
     return dataclasses.replace(
-        vector, values=values, label="random vector", source={"method": "random", "like": vector.describe(), "seed": seed}
+        vector,
+        values=values,
+        label="random vector",
+        source={"method": "random", "like": vector.describe(), "seed": seed},
     )
 
 
@@ -225,7 +228,9 @@ def _vectors(
 ) -> list[SteeringVector]:
     if isinstance(what, PromptPair):
         return list(actadd(model, what, layers=layers).values())
-    vectors = list(what.values()) if isinstance(what, Mapping) else [what] if isinstance(what, SteeringVector) else list(what)
+    vectors = (
+        list(what.values()) if isinstance(what, Mapping) else [what] if isinstance(what, SteeringVector) else list(what)
+    )
     if not vectors or not all(isinstance(v, SteeringVector) for v in vectors):
         raise SteerlensError("give a PromptPair or at least one SteeringVector to sweep")
     return vectors if layers == "all" else [v for v in vectors if v.layer in layers]

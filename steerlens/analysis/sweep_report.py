@@ -16,7 +16,7 @@ def write_sweep_report(sweep: Sweep, path: str | Path, *, command: str | None = 
     """The path of one self-contained page about `sweep`; written whole or not at all.
 
     Raises:
-        OSError: in one line, if the place cannot be written.
+        SteerlensError: the place cannot be written (checked before anything is drawn).
     """
     check_report_path(path)
     metric = sweep.metrics[0]
@@ -30,9 +30,9 @@ def write_sweep_report(sweep: Sweep, path: str | Path, *, command: str | None = 
     ]
     if len(control):
         headlines.append(Headline("random vector of equal norm", number(control.iloc[0]), interval(control.iloc[0])))
-    figures = {"": layer_sweep(sweep.summary, by="role" if len(control) else None)}
+    figures = {"": layer_sweep(sweep.summary)}
     if rows["coeff"].nunique() > 2:  # the baseline counts as coefficient 0
-        figures["Layer and coefficient together."] = layer_coefficient_heatmap(rows[rows["role"] != "random"])
+        figures["Layer and coefficient together."] = layer_coefficient_heatmap(rows)
     return write_report(
         path,
         title=f"{sweep.settings['what']} on {sweep.settings['model']}",

@@ -119,10 +119,13 @@ def shorten(text: str, limit: int = 60) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """`value` to a few significant digits with a true minus sign; "n/a" for NaN."""
+    """`value` to a few significant digits (thousands in full) with a true minus sign; "n/a" for NaN."""
     if value is None or math.isnan(value):
         return "n/a"
-    text = f"{value:.{digits}g}" if 1e-4 <= abs(value) < 10**6 or value == 0 else f"{value:.{digits - 1}e}"
+    if 1000 <= abs(value) < 10**6:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.{digits}g}" if 1e-4 <= abs(value) < 10**6 or value == 0 else f"{value:.{digits - 1}e}"
     return text.replace("-", "−") if value < 0 else text
 
 

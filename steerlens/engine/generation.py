@@ -81,7 +81,11 @@ def generate(
     wanted = total >= _LONG_RUN_TOKENS if progress is None else progress
     # disable=None shows the bar on terminals only; an explicit True shows it anywhere.
     with tqdm(
-        total=total, unit="tok", unit_scale=True, desc="sampling", disable=(None if progress is None else False) if wanted else True
+        total=total,
+        unit="tok",
+        unit_scale=True,
+        desc="sampling",
+        disable=(None if progress is None else False) if wanted else True,
     ) as bar:
         done = sample(
             model,

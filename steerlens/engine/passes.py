@@ -102,7 +102,7 @@ class Job:
             self.passages,
             order,
             limit,
-            same_length=hooked,
+            same_length=hooked or not _padding_is_harmless(self.model),
             resume=walk,
             # Whoever asks for one condition first keeps its logits for as long as the others of the same passages come.
             wanted_limit=None if first is None else _KEPT_SLICES * slice_rows(self.model),
@@ -146,7 +146,12 @@ class Job:
                 handed_on = resid[: len(passages)].clone()  # the root is the first branch for as long as it is there
             if layer in at_layer:
                 resid = at_layer[layer].of(resid, bank)
-            resid = model.blocks[layer](resid)
+            at_last = layer == model.cfg.n_layers - 1
+            if at_last and all(p.n_wanted == 1 and p.stop == batch.width for p in passages) and _can_end_early(model):
+                resid = _last_position(model.blocks[layer], resid)
+                at_end.kept = [batch.width - 1]
+            else:
+                resid = model.blocks[layer](resid)
         at_end.resid = at_end.wanted(resid)
         return at_end, handed_on
 
@@ -248,6 +253,31 @@ def can_walk(model: HookedModel) -> bool:
     )
 
 
+def _can_end_early(model: HookedModel) -> bool:
+    """Whether keys and values of a block may be computed apart from the rest of it."""
+    cfg = model.cfg
+    return not (
+        cfg.use_attn_in
+        or cfg.use_split_qkv_input
+        or cfg.clip_qkv is not None
+        or str(cfg.original_architecture).lower().startswith("olmo")  # normalise keys elsewhere
+        or cfg.load_in_4bit
+        or cfg.positional_embedding_type == "alibi"
+    )
+
+
+def _last_position(block: Any, resid: Float[Tensor, "rows pos d_model"]) -> Float[Tensor, "rows 1 d_model"]:
+    """What a block puts out at the last position: the positions before it serve as keys and values only."""
+    from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
+
+    if resid.shape[1] == 1:
+        return block(resid)
+    before = block.ln1(resid[:, :-1])
+    _, keys, values = block.attn.calculate_qkv_matrices(before[:, :0], before, before)
+    entry = TransformerLensKeyValueCacheEntry(keys, values, frozen=True)
+    return block(resid[:, -1:], past_kv_cache_entry=entry)
+
+
 def has_live_hooks(model: HookedModel) -> bool:
     """Whether anything would notice, or change, a forward pass: hooks of TransformerLens or PyTorch on any module."""
     modules: Any = model
@@ -257,6 +287,23 @@ def has_live_hooks(model: HookedModel) -> bool:
         for hooks in (module._forward_hooks, module._forward_pre_hooks)
         for function in hooks.values()
     )
+
+
+def _padding_is_harmless(model: HookedModel) -> bool:
+    """Whether a row's numbers are its own in a wider batch; where rotary frequencies follow the width they are not."""
+    if getattr(model.cfg, "use_dynamic_ntk_rope", False):
+        return False
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    return not {"dynamic", "longrope"} & set(map(str, _leaves(rope)))
+
+
+def _leaves(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, dict):
+        for value in tree.values():
+            yield from _leaves(value)
+    else:
+        yield tree
 
 
 def _is_of_the_bridge(function: Any) -> bool:

@@ -343,14 +343,9 @@ def _weights(
     return (x - largest).exp_().mul_(2.0 ** (62 - (size - 1).bit_length())).long()
 
 
-def _share(total: Int64[Tensor, "..."], fraction: float | Float64[Tensor, "..."]) -> Int64[Tensor, "..."]:
-    """The largest whole number not above fraction * total."""
-    return (total.double() * fraction).long()
-
-
-def _target(total: Int64[Tensor, "..."], uniform: Float64[Tensor, "..."]) -> Int64[Tensor, "..."]:
-    """The number in [0, total) that picks the token: the first whose cumulated weight exceeds it."""
-    return torch.minimum(_share(total, uniform), total - 1)  # the product may have been rounded up to the total
+def _point(total: Int64[Tensor, "..."], fraction: float | Float64[Tensor, "..."]) -> Int64[Tensor, "..."]:
+    """The whole number in [0, total) at this fraction of it: the first token whose cumulated weight exceeds it is meant."""
+    return torch.minimum((total.double() * fraction).long(), total - 1)  # near 1 the product is rounded up to the total
 
 
 def _nucleus(
@@ -359,7 +354,7 @@ def _nucleus(
     """Cumulated weights of a descending row, and which of its tokens are kept."""
     weights = _weights(ordered, ordered[:, :1], ordered.shape[1])
     cumulated = weights.cumsum(1)
-    return cumulated, cumulated - weights <= _share(cumulated[:, -1:], top_p)
+    return cumulated, cumulated - weights <= _point(cumulated[:, -1:], top_p)
 
 
 def _drawn_by_id(
@@ -374,7 +369,7 @@ def _drawn_by_id(
         x = _adjusted(logits[rows], sampling, counts, rows)
         top = x.amax(1, keepdim=True)
         cumulated = _weights(x, top, x.shape[1]).cumsum(1)
-        target = _target(cumulated[:, -1:], uniforms[rows, None])
+        target = _point(cumulated[:, -1:], uniforms[rows, None])
         # A broken row may point behind the end; it must not reach into memory before it is settled.
         tokens[rows] = torch.searchsorted(cumulated, target, right=True)[:, 0].clamp_(max=x.shape[1] - 1)
         largest[rows] = top[:, 0]
@@ -397,7 +392,7 @@ def _drawn_by_sorting(
         ordered, ids = _adjusted(logits[rows], sampling, counts, rows).sort(dim=1, descending=True, stable=True)
         cumulated, kept = _nucleus(ordered, sampling.top_p)
         last = kept.sum(1, keepdim=True).sub_(1).clamp_(min=0)  # below 0 only in a broken row
-        target = _target(cumulated.gather(1, last), uniforms[rows, None])
+        target = _point(cumulated.gather(1, last), uniforms[rows, None])
         place = torch.searchsorted(cumulated, target, right=True).clamp_(max=ids.shape[1] - 1)
         tokens[rows] = ids.gather(1, place)[:, 0]
         largest[rows] = ordered[:, 0]
@@ -459,9 +454,9 @@ def _drawn_from_top(
     """Tokens drawn from the nucleus, and whether the slice was enough for that; where it was not, they mean nothing."""
     width = top.ids.shape[1]
     cumulated = top.weights.cumsum(1)
-    last = (cumulated <= _share(top.total, top_p)).sum(1, keepdim=True)  # place of the token that crosses the threshold
+    last = (cumulated <= _point(top.total, top_p)).sum(1, keepdim=True)  # place of the token that crosses the threshold
     kept = cumulated.gather(1, last.clamp(max=width - 1))
-    place = (cumulated <= _target(kept, uniforms[:, None])).sum(1, keepdim=True).clamp_(max=width - 1)
+    place = (cumulated <= _point(kept, uniforms[:, None])).sum(1, keepdim=True).clamp_(max=width - 1)
     # Equal logits have equal weights, so their order does not show in the sums; it decides only which of them has this
     # place: the n-th lowest id. If they are the slice's last ones, some of them may have been left outside.
     value = top.values.gather(1, place)
@@ -493,8 +488,8 @@ def _drawn_by_bins(
         bins = ((largest - x) * _BINS_PER_NAT).clamp_(max=_BINS - 1).long()
         weights = _weights(x, largest, len(x))
         upto = torch.zeros(_BINS, dtype=torch.int64, device=x.device).scatter_add_(0, bins, weights).cumsum(0)
-        _, kept = _reached(_share(upto[-1], sampling.top_p), x, weights, bins, upto)
-        tokens[row], _ = _reached(_target(kept, uniforms[row]), x, weights, bins, upto)
+        _, kept = _reached(_point(upto[-1], sampling.top_p), x, weights, bins, upto)
+        tokens[row], _ = _reached(_point(kept, uniforms[row]), x, weights, bins, upto)
     return tokens
 
 

@@ -16,6 +16,7 @@ import torch
 
 from steerlens.errors import SteerlensError
 from steerlens.models.protocol import HookedModel, require_model
+from steerlens.models.strides import fix_strides
 
 DEMO_MODEL_PATH = Path(__file__).resolve().parent.parent / "demo" / "model"
 """Directory of the embedded model (Hugging Face layout)."""
@@ -32,6 +33,7 @@ def load_model(
     dtype: torch.dtype | str = torch.float32,
     bridge: bool | None = None,
     processing: bool = True,
+    strides: bool = True,
 ) -> HookedModel:
     """A TransformerLens model, ready to steer.
 
@@ -47,6 +49,8 @@ def load_model(
         processing: fold layer norms, centre the writing weights and the unembedding, as HookedTransformer does by
             default (a bridge gets the same through its compatibility mode, so that numbers agree). Outputs are the
             same probabilities either way; the residual stream differs, so vectors of the two do not mix.
+        strides: store a HookedTransformer's weights in the order in which its forward pass reads them: bitwise the
+            same values, much faster decoding (see `steerlens.models.strides`). Live models are returned as they are.
 
     Raises:
         SteerlensError: unknown name (with near names; says when a network is needed and missing), an architecture
@@ -75,13 +79,19 @@ def load_model(
                 tokenizer = tokenizer or found
                 name = "demo" if source == "demo" else path.name
             else:
-                return _load_by_name(str(source), tokenizer, target_device, target_dtype, use_bridge, processing)
+                model = _load_by_name(str(source), tokenizer, target_device, target_dtype, use_bridge, processing)
+                if strides:
+                    fix_strides(model)
+                return model
         else:
             raise SteerlensError(
                 f"cannot load a model from a {type(source).__name__}; "
                 'give "demo", a Hugging Face name, a directory, or a model object'
             )
-        return _from_hf(hf_model, tokenizer, name, target_device, target_dtype, use_bridge, processing)
+        model = _from_hf(hf_model, tokenizer, name, target_device, target_dtype, use_bridge, processing)
+        if strides:
+            fix_strides(model)
+        return model
 
 
 def _from_hf(
@@ -144,7 +154,9 @@ def _load_by_name(
 
 def _unavailable(name: str, official: str | None, error: Exception) -> str:
     text = f"{type(error).__name__} {error} {error.__cause__ or ''}".lower()
-    offline = any(sign in text for sign in ("couldn't connect", "offline", "connection", "resolve", "max retries", "proxy"))
+    offline = any(
+        sign in text for sign in ("couldn't connect", "offline", "connection", "resolve", "max retries", "proxy")
+    )
     if official is not None and offline:
         return f"model {name!r} must be downloaded and the Hugging Face hub cannot be reached; connect, or use 'demo'"
     near = difflib.get_close_matches(name, ["demo", *_known_names()], n=3, cutoff=0.6)

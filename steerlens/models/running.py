@@ -98,9 +98,7 @@ def without_live_hooks(model: HookedModel) -> Iterator[None]:
             live.update(before)
 
 
-def final_logits(
-    model: HookedModel, resid: Float[Tensor, "*rows d_model"]
-) -> Float[Tensor, "*rows d_vocab"]:
+def final_logits(model: HookedModel, resid: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab"]:
     """Logits of residual-stream vectors at the end of the last block of a HookedTransformer (final norm, unembedding)."""
     flat = resid.reshape(1, -1, resid.shape[-1])
     if model.cfg.normalization_type is not None:

@@ -148,20 +148,24 @@ class Session:
     def _add_everywhere(self, resid: Tensor, part: Part, state: ForwardState) -> Tensor:
         check_fit("all", part.span, resid.shape[1])
         batch, width = resid.shape[:2]
-        mask = state.attention_mask
-        columns = torch.arange(state.offset, state.offset + width, device=resid.device)
-        if mask is None:
-            touched = (columns >= self._first_position).expand(batch, width)
+        if state.attention_mask is None:
+            position = torch.arange(state.offset, state.offset + width, device=resid.device).expand(batch, width)
+            touched = position >= self._first_position
         else:
-            mask = mask.to(resid.device)
+            mask = state.attention_mask.to(resid.device) != 0
             position = mask.long().cumsum(-1)[:, state.offset :] - 1
-            touched = (mask[:, state.offset :] != 0) & (position >= self._first_position)
+            touched = mask[:, state.offset :] & (position >= self._first_position)
         if part.rows is not None:
             chosen = torch.zeros(batch, dtype=torch.bool, device=resid.device)
             touched = touched & chosen.index_fill(0, part.rows.to(resid.device), True)[:, None]
-        count = batch if part.rows is None else len(part.rows)
-        last = state.offset + width
-        _note(part.receipt, range(max(self._first_position, state.offset), last), count)
+        if state.offset == 0 or not part.receipt.applications:
+            # A prompt of BOS alone has no position to go to: what is not added must not be counted.
+            reached = touched.any(-1).nonzero().flatten().tolist()
+            if not reached:
+                return resid
+            _note(part.receipt, position[reached[0]][touched[reached[0]]].tolist(), len(reached))
+        else:  # a generated token is real in every row; looking would make the host wait for the device at each
+            _note(part.receipt, (), batch if part.rows is None else len(part.rows))
         return torch.where(touched[..., None], resid + part.values_like(resid)[0], resid)
 
     def _add_uniform(self, resid: Tensor, part: Part, state: ForwardState) -> Tensor:

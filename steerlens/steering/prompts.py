@@ -35,7 +35,9 @@ class PromptPair:
             if not isinstance(getattr(self, field), str):
                 raise SteerlensError(f"PromptPair.{field} must be text, got {type(getattr(self, field)).__name__}")
         if not self.positive and not self.negative:
-            raise SteerlensError("both prompts of the pair are empty; give at least one, as in PromptPair('Love', 'Hate')")
+            raise SteerlensError(
+                "both prompts of the pair are empty; give at least one, as in PromptPair('Love', 'Hate')"
+            )
 
     def __str__(self) -> str:
         return f"{self.positive!r} − {self.negative!r}"

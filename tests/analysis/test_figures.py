@@ -484,4 +484,11 @@ def test_percent(value, text):
 
 
 def test_numbers_have_true_minus_signs():
-    assert [theme.number(x) for x in (-1.5, 0.0, 1234567.0, -1e-9, 4.0)] == ["−1.5", "0", "1.23e+06", "−1.00e−09", "4"]
+    assert [theme.number(x) for x in (-1.5, 5512.4, 0.0, 1234567.0, -1e-9, 4.0)] == [
+        "−1.5",
+        "5,512",
+        "0",
+        "1.23e+06",
+        "−1.00e−09",
+        "4",
+    ]

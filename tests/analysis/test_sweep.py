@@ -19,7 +19,16 @@ METRICS = [sl.metrics.words("the", "a", "and", name="articles"), sl.metrics.leng
 
 @pytest.fixture(scope="module")
 def swept(any_model):
-    return sl.sweep(any_model, PAIR, [PROMPT, "The weather today is"], coeffs=[1, -2], n=3, max_new_tokens=5, metrics=METRICS, seed=4)
+    return sl.sweep(
+        any_model,
+        PAIR,
+        [PROMPT, "The weather today is"],
+        coeffs=[1, -2],
+        n=3,
+        max_new_tokens=5,
+        metrics=METRICS,
+        seed=4,
+    )
 
 
 def test_every_condition_is_there_once(swept) -> None:
@@ -96,4 +105,6 @@ def test_figure_and_report(swept, tmp_path: Path) -> None:
 )
 def test_bad_input_is_one_clear_line(any_model, arguments, words) -> None:
     with pytest.raises(sl.SteerlensError, match=words):
-        sl.sweep(any_model, **{"what": PAIR, "prompts": PROMPT, "metrics": METRICS, "n": 1, "max_new_tokens": 2, **arguments})
+        sl.sweep(
+            any_model, **{"what": PAIR, "prompts": PROMPT, "metrics": METRICS, "n": 1, "max_new_tokens": 2, **arguments}
+        )

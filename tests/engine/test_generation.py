@@ -63,7 +63,12 @@ def test_greedy_tokens_are_those_of_generate_in_steer(case: Case, use_cache: boo
     ids = prompt_ids(case.model, PROMPT)
     with sl.steer(case.model, vector):
         plain = case.model.generate(
-            torch.tensor([ids]), max_new_tokens=5, do_sample=False, stop_at_eos=False, verbose=False, return_type="tokens"
+            torch.tensor([ids]),
+            max_new_tokens=5,
+            do_sample=False,
+            stop_at_eos=False,
+            verbose=False,
+            return_type="tokens",
         )
     done = sample(
         case.model,
@@ -100,9 +105,19 @@ def test_a_completion_does_not_depend_on_its_company(data) -> None:
     kind = data.draw(st.sampled_from(KINDS))
     model = loaded("gpt2", kind)
     several, single = vectors(model)
-    pool = [None, several, -several, (several, single), Injection(single, "all"), Injection(several, "back"), 0 * several]
+    pool = [
+        None,
+        several,
+        -several,
+        (several, single),
+        Injection(single, "all"),
+        Injection(several, "back"),
+        0 * several,
+    ]
     chosen = data.draw(st.lists(st.integers(0, len(pool) - 1), min_size=1, max_size=4))
-    prompts = data.draw(st.lists(st.sampled_from([PROMPT, OTHER, "Yes we can", PROMPT + " that"]), min_size=1, max_size=3))
+    prompts = data.draw(
+        st.lists(st.sampled_from([PROMPT, OTHER, "Yes we can", PROMPT + " that"]), min_size=1, max_size=3)
+    )
     n = data.draw(st.integers(1, 3))
     batch_size = data.draw(st.sampled_from([1, 2, 3, 5, 7, 64]))
     settings_ = {"n": n, "max_new_tokens": 6, "seed": data.draw(st.integers(0, 3))}
@@ -151,9 +166,19 @@ def test_a_completion_ends_at_end_of_text(any_model) -> None:
     model = any_model
     end = model.tokenizer.eos_token_id
     vector, _ = vectors(model)
-    frame = sl.generate(model, [PROMPT, OTHER], [None, vector], n=20, max_new_tokens=30, temperature=3.0, top_p=1.0, seed=2)
+    frame = sl.generate(
+        model, [PROMPT, OTHER], [None, vector], n=20, max_new_tokens=30, temperature=3.0, top_p=1.0, seed=2
+    )
     free = sl.generate(
-        model, [PROMPT, OTHER], [None, vector], n=20, max_new_tokens=30, temperature=3.0, top_p=1.0, seed=2, stop_at_end=False
+        model,
+        [PROMPT, OTHER],
+        [None, vector],
+        n=20,
+        max_new_tokens=30,
+        temperature=3.0,
+        top_p=1.0,
+        seed=2,
+        stop_at_end=False,
     )
     assert (free["n_tokens"] == 30).all() and not free["finished"].any()
     text = model.tokenizer.decode([end])
@@ -179,7 +204,9 @@ def test_rows_that_end_leave_the_batch(any_model, monkeypatch) -> None:
     frame = sl.generate(any_model, PROMPT, n=24, max_new_tokens=12, top_p=1.0)
     assert widths[0] == 24 and widths[-1] < 24 and sorted(widths, reverse=True) == widths
     assert frame["finished"].any()
-    sizes = {size: sl.generate(any_model, PROMPT, n=24, max_new_tokens=12, top_p=1.0, batch_size=size) for size in (5, 24)}
+    sizes = {
+        size: sl.generate(any_model, PROMPT, n=24, max_new_tokens=12, top_p=1.0, batch_size=size) for size in (5, 24)
+    }
     assert sizes[5]["completion"].tolist() == sizes[24]["completion"].tolist() == frame["completion"].tolist()
 
 

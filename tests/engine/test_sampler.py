@@ -284,9 +284,13 @@ def test_distribution_is_the_formula_and_the_draw_its_inverse(data: st.DataObjec
 
 @pytest.mark.parametrize(("top_p", "kept"), [(0.2, 1), (0.25, 2), (0.3, 2), (0.5, 3), (0.74, 3), (0.75, 4), (1.0, 4)])
 def test_nucleus_keeps_the_token_that_crosses_and_one_more_when_it_is_met_exactly(top_p: float, kept: int) -> None:
-    log_probs = sampling_log_probs(torch.zeros(1, 4), Sampling(top_p=top_p, frequency_penalty=0))
+    sampling, logits = Sampling(top_p=top_p, frequency_penalty=0), torch.zeros(1, 4)
+    log_probs = sampling_log_probs(logits, sampling)
     assert (log_probs > -math.inf).tolist() == [[i < kept for i in range(4)]]
     assert log_probs[0, :kept].exp().tolist() == pytest.approx([1 / kept] * kept)
+    for draw in (next_tokens, sampler._drawn_by_sorting, sampler._drawn_by_bins):
+        found = [draw(logits, sampling, torch.tensor([j / 60], dtype=torch.float64), None).item() for j in range(60)]
+        assert found == [j * kept // 60 for j in range(60)]
 
 
 def test_top_k_keeps_ties_and_may_exceed_the_vocabulary() -> None:
@@ -396,7 +400,7 @@ ZERO = torch.tensor([0])
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("d_vocab", [1, 2, 65, 300, 5000])
-@pytest.mark.parametrize("top_p", [1e-4, 0.3, 1 - 1e-9])
+@pytest.mark.parametrize("top_p", [1e-4, 0.3, 1 - 2.0**-53])
 def test_all_paths_draw_the_same(kind: str, d_vocab: int, top_p: float) -> None:
     batch = 24
     logits = KINDS[kind](batch, d_vocab)

@@ -78,7 +78,7 @@ def choose(
 
 
 def one_each(frame: pd.DataFrame, figure: str, columns: Sequence[str]) -> None:
-    """Nothing, if every combination of `columns` occurs once; else a SteerlensError that names the first that repeats."""
+    """Nothing, if every combination of `columns` occurs once; else an error that names the first to repeat."""
     repeated = frame.duplicated(list(columns))
     if repeated.any():
         row = frame.loc[repeated.idxmax()]
@@ -95,21 +95,22 @@ def name_conditions(frame: pd.DataFrame) -> pd.DataFrame:
     """
     if "condition" not in frame.columns:
         return frame
-    first = frame.drop_duplicates("condition").set_index("condition")
+    keys = frame["condition"].map(str) + "\0" + frame["label"]  # both: a frame may be made of several jobs
+    first = frame.set_index(keys).loc[~keys.duplicated().to_numpy()]
     names = first["label"].copy()
     for column, word in (("layer", "layer "), ("coeff", "coefficient "), ("placement", ""), ("role", ""), (None, "#")):
         shared = names.duplicated(keep=False)
         if not shared.any():
             break
         if column is None:
-            added = first.index.to_series()
+            added = first["condition"]
         elif column in first.columns:
             added = first[column].map(lambda value: "none" if pd.isna(value) else theme.plain_value(value))
         else:
             continue
         differs = added.groupby(names).transform("nunique") > 1
         names = names.where(~(shared & differs), names + ", " + word + added.map(str))
-    return frame.assign(label=frame["condition"].map(names))
+    return frame.assign(label=keys.map(names))
 
 
 def steered(frame: pd.DataFrame) -> pd.Series:

@@ -1,6 +1,5 @@
-"""Figures of a sweep: the metric against the layer, over layer and coefficient, and what it cost."""
+"""Figures of a sweep: the metric against the layer, and over layer and coefficient."""
 
-import itertools
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +8,7 @@ import plotly.graph_objects as go
 
 from steerlens.analysis import theme
 from steerlens.analysis.figures.columns import choose, control, one_each, require, steered
-from steerlens.analysis.statistics import pareto_front
+from steerlens.analysis.figures.intervals import axis_title, error_bars, tick_format, value_lines, value_text
 from steerlens.errors import SteerlensError
 
 
@@ -144,7 +143,7 @@ def layer_coefficient_heatmap(
             "colorscale": theme.DIVERGING if signed else theme.SEQUENTIAL,
             "cmid": 0 if signed else None,
             "cmin": None if signed else min(0.0, float(np.nanmin(grid.to_numpy()))),
-            "colorbar": {"title": {"text": theme.escape(axis_title(one, kind))}, **_tick_format(kind)},
+            "colorbar": {"title": {"text": theme.escape(axis_title(one, kind))}, **tick_format(kind)},
         }
     )
     figure.update_xaxes(title_text="layer whose input is steered", showline=False, ticks="")
@@ -156,122 +155,6 @@ def layer_coefficient_heatmap(
         showgrid=False,
     )
     return figure
-
-
-def effect_against_damage(
-    frame: pd.DataFrame,
-    *,
-    effect: str = "effect",
-    damage: str = "damage",
-    effect_title: str | None = None,
-    damage_title: str | None = None,
-    title: str | None = None,
-) -> go.Figure:
-    """Scatter of what steering achieved against what it broke, the Pareto front joined by a line.
-
-    `frame`, one row per condition: label (str), layer (NA for the baseline), coeff, and the two columns that `effect`
-    (more is better) and `damage` (less is better) name; optional `<effect>_low`, `<effect>_high`, `<damage>_low`,
-    `<damage>_high` are drawn as bars. The titles name axes with their units and default to the column names. Colour is
-    the layer, shape the coefficient (one shape beyond 6 coefficients), an open grey circle the baseline, open shapes
-    random controls (optional column role). Rows with NaN in effect or damage are left out. Raises SteerlensError for
-    missing columns, 0 rows, or nothing left.
-    """
-    name = "effect_against_damage"
-    data = require(frame, name, text=["label"], numbers=["coeff"], gaps=["layer", effect, damage])
-    data = data[data[effect].notna() & data[damage].notna()].reset_index(drop=True)
-    if data.empty:
-        raise SteerlensError(f"{name}: every row has NaN in {effect!r} or {damage!r}; nothing is left to draw")
-    data["front"] = pareto_front(data[effect], data[damage])
-    data["baseline"] = ~steered(data)
-    x_title, y_title = damage_title or damage, effect_title or effect
-    figure = theme.new_figure(
-        title or "Effect against damage",
-        "up and to the left is better; the line joins conditions that no other beats on both",
-        height=560,
-    )
-    front = data[data["front"]].sort_values([damage, effect])
-    figure.add_trace(
-        go.Scatter(
-            x=front[damage],
-            y=front[effect],
-            mode="lines",
-            line={"color": theme.BASELINE, "width": 1.5, "shape": "hv"},
-            name="Pareto front",
-            hoverinfo="skip",
-        )
-    )
-    points = data[~data["baseline"]].assign(control=control(data))
-    coefficients = sorted(points["coeff"].unique())
-    shapes = dict(zip(coefficients, itertools.cycle(theme.SYMBOLS), strict=False))
-    many = len(coefficients) > len(theme.SYMBOLS)
-    span = (points["layer"].min(), points["layer"].max()) if points["layer"].notna().any() else (0, 1)
-    for (coeff, is_control), group in points.groupby(["coeff", "control"], sort=True):
-        shape = "circle" if many else shapes[coeff]
-        figure.add_trace(
-            go.Scatter(
-                x=group[damage],
-                y=group[effect],
-                mode="markers",
-                showlegend=False,
-                marker={
-                    "symbol": f"{shape}-open" if is_control else shape,
-                    "size": np.where(group["front"], 12, 8),
-                    "color": group["layer"].fillna(span[0]),
-                    "coloraxis": "coloraxis",
-                    "opacity": 0.95,
-                    "line": {"width": np.where(group["front"], 2, 0.5), "color": theme.INK},
-                },
-                error_x=_asymmetric(group, damage),
-                error_y=_asymmetric(group, effect),
-                hovertext=[_damage_hover(row, effect, damage, x_title, y_title) for _, row in group.iterrows()],
-                hovertemplate="%{hovertext}<extra></extra>",
-            )
-        )
-        if not many:  # the points take the colour of their layer, so the legend needs a mark of its own
-            mark = {"symbol": f"{shape}-open" if is_control else shape, "size": 10, "color": theme.INK}
-            named = theme.number(coeff) + (", random vector" if is_control else "")
-            figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=mark, name=named))
-    base = data[data["baseline"]]
-    if len(base):
-        figure.add_trace(
-            go.Scatter(
-                x=base[damage],
-                y=base[effect],
-                mode="markers",
-                name="unsteered",
-                marker={"symbol": "circle-open", "size": 12, "color": theme.BASELINE, "line": {"width": 2}},
-                hovertext=[_damage_hover(row, effect, damage, x_title, y_title) for _, row in base.iterrows()],
-                hovertemplate="%{hovertext}<extra></extra>",
-            )
-        )
-    figure.update_layout(
-        coloraxis={
-            "colorscale": theme.ORDERED,
-            "cmin": span[0],
-            "cmax": max(span[1], span[0] + 1),
-            "colorbar": {
-                "title": {"text": "layer", "side": "bottom"},
-                "tickformat": "d",
-                "orientation": "h",
-                "len": 0.5,
-                "x": 0,
-                "xanchor": "left",
-                "y": -0.2,
-                "yanchor": "top",
-            },
-        },
-        legend={"title": {"text": "coefficient"}},
-        margin_b=150,
-    )
-    figure.update_xaxes(title_text=theme.escape(x_title), showgrid=True)
-    figure.update_yaxes(title_text=theme.escape(y_title))
-    return figure
-
-
-def axis_title(metric: str, kind: str) -> str:
-    """Name and unit of a metric's axis. Not escaped."""
-    unit = {"share": "% of completions", "mean": "mean per completion"}.get(kind, kind)
-    return f"{metric} ({unit})"
 
 
 def _lines(frame: pd.DataFrame, by: str | None) -> list[str]:
@@ -332,7 +215,7 @@ def _line(
             showlegend=legend,
             line={"color": colour, "width": 2.5},
             marker={"symbol": symbol, "size": size, "color": colour},
-            error_y=None if band and len(limited) > 1 else _asymmetric(own, "mean", "low", "high", colour=faint),
+            error_y=None if band and len(limited) > 1 else error_bars(own, "mean", "low", "high", colour=faint),
             hovertext=[_hover(f"layer {entry.layer:.0f}", name, entry, kind) for entry in own.itertuples()],
             hovertemplate="%{hovertext}<extra></extra>",
         ),
@@ -414,23 +297,7 @@ def _horizontal(
 
 
 def _hover(head: str, line: str, entry: Any, kind: str) -> str:
-    return "<br>".join([f"<b>{theme.escape(head)}</b>", theme.escape(line), *_value_lines(entry, kind)])
-
-
-def _value_lines(entry: Any, kind: str) -> list[str]:
-    parts = [f"<b>{value_text(entry.mean, kind)}</b>"]
-    if not (np.isnan(entry.low) or np.isnan(entry.high)):
-        parts[-1] += f" (95 %: {value_text(entry.low, kind)} to {value_text(entry.high, kind)})"
-    if getattr(entry, "n", None) is not None and not pd.isna(entry.n):
-        parts.append(f"n = {int(entry.n)}")
-    return parts
-
-
-def value_text(value: float, kind: str) -> str:
-    """A metric's value in the manner of its kind: per cent for shares, else digits and the unit."""
-    if kind == "share":
-        return theme.percent(value)
-    return theme.number(value) + ("" if kind == "mean" else f" {theme.escape(kind)}")
+    return "<br>".join([f"<b>{theme.escape(head)}</b>", theme.escape(line), *value_lines(entry, kind)])
 
 
 def _short_value(value: float, kind: str) -> str:
@@ -443,40 +310,7 @@ def _cell_hover(coeff: float, layer: float, mean: float, entry: Any, kind: str) 
     if entry is None:
         return f"<b>unsteered</b><br><b>{value_text(mean, kind)}</b>" if not np.isnan(mean) else ""
     head = f"<b>layer {layer:.0f}, coefficient {theme.number(coeff)}</b>"
-    return "<br>".join([head, *_value_lines(entry, kind)])
-
-
-def _damage_hover(row: pd.Series, effect: str, damage: str, x_title: str, y_title: str) -> str:
-    parts = [f"<b>{theme.escape(row['label'])}</b>"]
-    if not np.isnan(row["layer"]):
-        parts.append(f"layer {row['layer']:.0f}, coefficient {theme.number(row['coeff'])}")
-    parts += [f"{theme.escape(title)}: {theme.number(row[column])}"
-              for title, column in ((y_title, effect), (x_title, damage))]  # fmt: skip
-    if row["front"]:
-        parts.append("on the Pareto front")
-    return "<br>".join(parts)
-
-
-def _asymmetric(
-    frame: pd.DataFrame, middle: str, low: str | None = None, high: str | None = None, *, colour: str = theme.ZERO
-) -> dict[str, Any] | None:
-    """Plotly error bars from columns of limits; None where the frame has none."""
-    low, high = low or f"{middle}_low", high or f"{middle}_high"
-    if low not in frame.columns or high not in frame.columns or frame[[low, high]].isna().all(axis=None):
-        return None
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": (frame[high].astype("float64") - frame[middle]).clip(lower=0),
-        "arrayminus": (frame[middle] - frame[low].astype("float64")).clip(lower=0),
-        "thickness": 1.25,
-        "width": 0,
-        "color": colour,
-    }
-
-
-def _tick_format(kind: str) -> dict[str, Any]:
-    return {"tickformat": ",.0%"} if kind == "share" else {}
+    return "<br>".join([head, *value_lines(entry, kind)])
 
 
 def _y_axis(part: pd.DataFrame, kind: str) -> dict[str, Any]:

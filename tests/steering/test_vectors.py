@@ -1,0 +1,411 @@
+"""`SteeringVector`: a value with arithmetic, and a file that can be nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import stat
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+import steerlens as sl
+from steerlens.models import ModelStamp
+from steerlens.steering import check_vector
+
+STAMP = ModelStamp("toy", n_layers=4, d_model=8, d_vocab=100, folded=True, centred=True, sketch=tuple(range(1, 17)))
+finite = st.floats(-1e3, 1e3, allow_nan=False, width=32)
+quick = settings(max_examples=50, deadline=None, derandomize=True)
+
+
+def vector(span: int = 3, *, layer: int = 1, seed: int = 0, **fields: Any) -> sl.SteeringVector:
+    values = torch.randn(span, 8, generator=torch.Generator().manual_seed(seed))
+    return sl.SteeringVector(values, **{"layer": layer, "model": STAMP, "label": "a", **fields})
+
+
+# ---------------------------------------------------------------------------------------------------------- arithmetic
+
+
+@quick
+@given(x=finite, y=finite)
+def test_the_arithmetic_of_vectors(x: float, y: float) -> None:
+    a, b = vector(3, seed=1), vector(3, seed=2)
+    for got, wanted in [
+        (x * a, a.values * x),
+        (a * x, a.values * x),
+        (-a, -a.values),
+        (a + b, a.values + b.values),
+        (a - b, a.values - b.values),
+        (x * a + y * b, a.values * x + b.values * y),
+        (sum([a, b]), a.values + b.values),
+    ]:
+        assert torch.equal(got.values, wanted)
+        assert got.layer == a.layer
+    if abs(x) > 1e-3:
+        torch.testing.assert_close((a / x).values, a.values / x)
+
+
+def test_the_coefficient_is_a_record_of_the_factors() -> None:
+    a = vector()
+    assert (a.coeff, (5 * a).coeff, (-(2 * a) / 4).coeff, (0 * a).coeff) == (1.0, 5.0, -0.5, 0.0)
+    assert (2 * a + a).coeff == 1.0
+    assert (5 * a).title == "5 × (a)"
+    assert a.title == "a"
+    assert (2 * a + -a).title == "2 × (a) + -1 × (a)"
+
+
+@pytest.mark.parametrize(
+    "factor", [2, 2.0, np.float32(2), np.float64(2), np.int64(2), torch.tensor(2.0), torch.tensor(2), np.array(2.0)]
+)
+def test_numbers_of_all_kinds(factor: Any) -> None:
+    a = vector()
+    for product in (factor * a, a * factor):
+        assert isinstance(product, sl.SteeringVector)
+        assert torch.equal(product.values, 2 * a.values)
+        assert product.coeff == 2.0
+        assert type(product.coeff) in (int, float)
+    assert torch.equal((a / factor).values, a.values / 2)
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf, -math.inf, np.float32("nan"), torch.tensor(math.inf), 1e300, 10**400])
+def test_coefficients_that_are_no_number_or_too_large(factor: Any) -> None:
+    with pytest.raises(sl.SteerlensError, match="finite|NaN or infinity"):
+        factor * vector()
+
+
+@pytest.mark.parametrize("divisor", [0, 0.0, -0.0, math.nan, torch.tensor(0.0)])
+def test_divisors_that_are_none(divisor: Any) -> None:
+    with pytest.raises(sl.SteerlensError):
+        vector() / divisor
+
+
+@pytest.mark.parametrize("other", ["2", None, [1.0], torch.ones(3, 8), np.ones(3), 1 + 2j])
+def test_things_that_multiply_nothing(other: Any) -> None:
+    with pytest.raises(TypeError):
+        other * vector()
+    with pytest.raises(TypeError):
+        vector() * other
+
+
+@pytest.mark.parametrize("other", [1, 2.0, "a", None, torch.ones(3, 8)])
+def test_things_that_cannot_be_added(other: Any) -> None:
+    for operation in (lambda: vector() + other, lambda: other + vector(), lambda: vector() - other):
+        with pytest.raises(TypeError):
+            operation()
+
+
+def test_a_sum_of_different_lengths_lines_up_at_the_front() -> None:
+    long, short = vector(4, seed=1), vector(2, seed=2)
+    for total in (long + short, short + long):
+        wanted = long.values.clone()
+        wanted[:2] += short.values
+        assert torch.equal(total.values, wanted)
+
+
+@pytest.mark.parametrize("placement", ["back", "mid", 2, -1])
+def test_a_sum_of_different_lengths_elsewhere_does_not_line_up(placement: Any) -> None:
+    with pytest.raises(sl.SteerlensError, match="would not line up; pass both as a tuple"):
+        vector(4).on(placement) + vector(2).on(placement)
+
+
+def test_sums_that_mean_nothing() -> None:
+    with pytest.raises(sl.SteerlensError, match="layers 1 and 2"):
+        vector(layer=1) + vector(layer=2)
+    with pytest.raises(sl.SteerlensError, match="two models: the weights differ"):
+        vector() + vector(model=replace(STAMP, sketch=tuple(range(2, 18))))
+    with pytest.raises(sl.SteerlensError, match="'front' and 'all'"):
+        vector(1) + vector(1).on("all")
+
+
+# ---------------------------------------------------------------------------------------------------------- immutability
+
+
+def test_a_vector_is_a_value() -> None:
+    values = torch.ones(2, 8)
+    a = sl.SteeringVector(values, layer=0, model=STAMP)
+    values.fill_(7)
+    assert (a.values == 1).all(), "the caller's tensor and the vector's are two"
+    with pytest.raises(FrozenInstanceError):
+        a.layer = 3  # type: ignore[misc]
+    before = a.values.clone()
+    _ = 5 * a, a + a, -a, a / 2, a.at(0), a.on("back")
+    assert torch.equal(a.values, before)
+    assert a.values.data_ptr() != (1 * a).values.data_ptr()
+
+
+def test_gradients_stay_outside() -> None:
+    weights = torch.ones(2, 8, requires_grad=True)
+    assert not sl.SteeringVector(weights * 2, layer=0, model=STAMP).values.requires_grad
+
+
+# ---------------------------------------------------------------------------------------------------------------- making
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16, torch.int64])
+def test_values_of_any_dtype_become_float32(dtype: torch.dtype) -> None:
+    assert sl.SteeringVector(torch.ones(2, 8, dtype=dtype), layer=0, model=STAMP).values.dtype == torch.float32
+
+
+def test_values_that_are_not_contiguous() -> None:
+    values = torch.arange(48.0).reshape(8, 6).T[::2]
+    a = sl.SteeringVector(values, layer=0, model=STAMP)
+    assert torch.equal(a.values, values)
+    assert torch.equal((2 * a).values, 2 * values)
+
+
+def test_one_row_may_come_flat() -> None:
+    assert sl.SteeringVector(torch.ones(8), layer=0, model=STAMP).values.shape == (1, 8)
+
+
+@pytest.mark.parametrize("shape", [(0, 8), (2, 2, 8), ()])
+def test_values_of_the_wrong_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(sl.SteerlensError, match=r"values"):
+        sl.SteeringVector(torch.ones(shape), layer=0, model=STAMP)
+
+
+def test_values_of_the_wrong_width() -> None:
+    with pytest.raises(sl.SteerlensError, match=r"9 wide but the model 'toy' has d_model 8"):
+        sl.SteeringVector(torch.ones(2, 9), layer=0, model=STAMP)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite(bad: float) -> None:
+    values = torch.ones(2, 8)
+    values[1, 3] = bad
+    with pytest.raises(sl.SteerlensError, match="NaN or infinity"):
+        sl.SteeringVector(values, layer=0, model=STAMP)
+    with pytest.raises(sl.SteerlensError, match="NaN or infinity"):
+        sl.SteeringVector(torch.full((1, 8), 1e300, dtype=torch.float64), layer=0, model=STAMP)
+
+
+@pytest.mark.parametrize("values", [np.ones((2, 8)), [[1.0] * 8], None, "values"])
+def test_values_that_are_no_tensor(values: Any) -> None:
+    with pytest.raises(sl.SteerlensError, match=r"must be a torch\.Tensor"):
+        sl.SteeringVector(values, layer=0, model=STAMP)
+
+
+def test_layers_of_numpy_are_layers() -> None:
+    a = vector(layer=np.int64(2))
+    assert a.layer == 2
+    assert type(a.layer) is int
+
+
+@pytest.mark.parametrize("layer", [True, 1.0, "1", None, [1]])
+def test_layers_that_are_no_whole_number(layer: Any) -> None:
+    with pytest.raises(sl.SteerlensError, match="a layer must be a whole number"):
+        vector(layer=layer)
+
+
+@pytest.mark.parametrize("layer", [-1, 4, 10**9])
+def test_layers_out_of_range(layer: int) -> None:
+    with pytest.raises(sl.SteerlensError, match="out of range for a model of 4 layers; use 0 to 3"):
+        vector(layer=layer)
+
+
+@pytest.mark.parametrize("placement", ["Front", "", "middle", 1.5, True, None, [1], ("front",)])
+def test_placements_that_are_none(placement: Any) -> None:
+    with pytest.raises(sl.SteerlensError, match="use one of front, mid, back, all, last, or an index"):
+        vector().on(placement)
+
+
+# --------------------------------------------------------------------------------------------------------------- looking
+
+
+def test_norms() -> None:
+    a = vector()
+    torch.testing.assert_close(a.norms, a.values.pow(2).sum(-1).sqrt())
+    assert a.norm == pytest.approx(float(a.values.pow(2).sum().sqrt()))
+
+
+def test_one_position_of_it() -> None:
+    a = vector(3)
+    for position in (-3, -1, 0, 2):
+        assert torch.equal(a.at(position).values, a.values[[position]])
+    assert a.at(-1).label == "a[2]"
+    for position in (3, -4):
+        with pytest.raises(sl.SteerlensError, match="out of range for a vector of 3 positions"):
+            a.at(position)
+
+
+def test_how_it_looks() -> None:
+    text = repr(5 * vector(8))
+    assert text.startswith("SteeringVector(5 × (a), layer=1, positions=8, norms=[")
+    assert "…" in text
+    assert "toy" in text
+
+
+# ----------------------------------------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("placement", ["front", "all", 2, -1])
+def test_saved_and_loaded(tmp_path: Path, placement: Any) -> None:
+    a = (2.5 * vector(1, label="Ünï ☃ − 雪", source={"prompts": ["Lové", " "], "n": 3})).on(placement)
+    path = a.save(tmp_path / "a.safetensors")
+    assert path == tmp_path / "a.safetensors"
+    b = sl.SteeringVector.load(str(path))
+    assert torch.equal(a.values, b.values)
+    assert b.describe() == a.describe()
+    assert b.model == a.model
+    assert isinstance(b.placement, type(placement))
+    assert os.listdir(tmp_path) == ["a.safetensors"], "no temporary file is left"
+
+
+def test_a_loaded_vector_steers_its_model(any_model: Any, tmp_path: Path) -> None:
+    love = sl.actadd(any_model, "Love", "Hate", layer=1)
+    loaded = sl.SteeringVector.load((5 * love).save(tmp_path / "love.safetensors"))
+    check_vector(any_model, loaded)
+    ids = torch.tensor([[0, 5, 6, 7]])
+    with sl.steer(any_model, 5 * love):
+        wanted = any_model(ids)
+    with sl.steer(any_model, loaded):
+        assert torch.equal(any_model(ids), wanted)
+
+
+def test_saved_views_and_overwriting(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    vector(3).save(path)
+    view = sl.SteeringVector(torch.arange(48.0).reshape(8, 6).T, layer=0, model=STAMP).at(2)
+    view.save(path)
+    assert torch.equal(sl.SteeringVector.load(path).values, view.values)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("x")
+    mode = stat.S_IMODE(vector().save(tmp_path / "a").stat().st_mode)
+    assert mode == stat.S_IMODE((tmp_path / "other").stat().st_mode)
+
+
+def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("kept")
+    for path in (tmp_path / "no" / "such" / "a", tmp_path / "folder", tmp_path / "file" / "a", tmp_path / ("x" * 300)):
+        with pytest.raises(sl.SteerlensError, match=r"cannot write .*; choose another place"):
+            vector().save(path)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"], "nothing half-written"
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(sl.SteerlensError, match="No space left"):
+        vector().save(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+class Bomb:
+    """Leaves a trace when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.write_text, (self.trace, "unpickled"))
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch", "torch legacy", "numpy"])
+def test_a_pickle_is_never_opened(tmp_path: Path, how: str) -> None:
+    trace, path = tmp_path / "trace", tmp_path / "vector.safetensors"
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(Bomb(trace)))
+    elif how == "numpy":
+        with path.open("wb") as file:
+            np.save(file, np.array([Bomb(trace)], dtype=object), allow_pickle=True)
+    else:
+        torch.save(Bomb(trace), path, _use_new_zipfile_serialization=how == "torch")
+    with pytest.raises(sl.SteerlensError, match="is no steering vector"):
+        sl.SteeringVector.load(path)
+    assert not trace.exists()
+    if how == "pickle":
+        pickle.loads(path.read_bytes())
+        assert trace.read_text() == "unpickled", "the bomb was none: the test above shows nothing"
+
+
+def header(**changes: Any) -> dict[str, str]:
+    record = {"stamp": {**vars(STAMP), "sketch": list(STAMP.sketch)}, **vector().describe(), **changes}
+    return {"format": "steerlens.vector.1", "vector": json.dumps(record)}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {"format": "pt"},
+        {"format": "steerlens.vector.1"},
+        {"format": "steerlens.vector.1", "vector": "{"},
+        {"format": "steerlens.vector.1", "vector": "[]"},
+        {"format": "steerlens.vector.1", "vector": "null"},
+        {"format": "steerlens.vector.1", "vector": "{}"},
+        {**header(), "format": "steerlens.vector.99"},
+        header(stamp=None),
+        header(stamp={"name": "x"}),
+        header(stamp={**vars(STAMP), "extra": 1}),
+        header(stamp={**vars(STAMP), "sketch": None}),
+        header(stamp={**vars(STAMP), "n_layers": "4"}),
+        header(layer=99),
+        header(layer="1"),
+        header(layer=None),
+        header(placement="nowhere"),
+        header(placement=None),
+        header(coeff="big"),
+        header(source=[1]),
+        header(label=5),
+    ],
+)
+def test_safetensors_that_are_no_vector(tmp_path: Path, metadata: Any) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"values": torch.ones(3, 8)}, path, metadata)
+    with pytest.raises(sl.SteerlensError) as caught:
+        sl.SteeringVector.load(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [torch.ones(3, 9), torch.full((3, 8), math.nan), torch.ones(0, 8), torch.ones(2, 3, 8)])
+def test_damaged_values(tmp_path: Path, values: torch.Tensor) -> None:
+    save_file({"values": values}, tmp_path / "a", header())
+    with pytest.raises(sl.SteerlensError):
+        sl.SteeringVector.load(tmp_path / "a")
+    save_file({"other": torch.ones(3, 8)}, tmp_path / "b", header())
+    with pytest.raises(sl.SteerlensError, match="is no steering vector"):
+        sl.SteeringVector.load(tmp_path / "b")
+
+
+def test_files_that_are_no_files(tmp_path: Path) -> None:
+    with pytest.raises(sl.SteerlensError, match="no file at"):
+        sl.SteeringVector.load(tmp_path / "nothing")
+    with pytest.raises(sl.SteerlensError, match="no file at"):
+        sl.SteeringVector.load(tmp_path)
+    for number, content in enumerate([b"", b"\0" * 7, b"hello", os.urandom(200), b"\xff" * 8 + b"{}"]):
+        path = tmp_path / str(number)
+        path.write_bytes(content)
+        with pytest.raises(sl.SteerlensError, match="is no steering vector"):
+            sl.SteeringVector.load(path)
+    vector().save(tmp_path / "whole")
+    whole = (tmp_path / "whole").read_bytes()
+    for end in range(0, len(whole), 50):
+        (tmp_path / "part").write_bytes(whole[:end])
+        with pytest.raises(sl.SteerlensError, match="is no steering vector"):
+            sl.SteeringVector.load(tmp_path / "part")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+def test_loading_to_a_device_that_is_not_there(tmp_path: Path) -> None:
+    path = vector().save(tmp_path / "a")
+    with pytest.raises(sl.SteerlensError, match="cuda"):
+        sl.SteeringVector.load(path, device="cuda")
+
+
+def test_check_vector_wants_a_vector(any_model: Any) -> None:
+    with pytest.raises(sl.SteerlensError, match="expected a SteeringVector, got Tensor"):
+        check_vector(any_model, torch.ones(1, 32))  # type: ignore[arg-type]
