@@ -63,6 +63,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--export-only", action="store_true", help="write the model of the checkpoint as it is, do not train"
     )
+    parser.add_argument("--note", default="", help="a paragraph for the model card: what was different about this run")
     return parser.parse_args(arguments)
 
 
@@ -128,6 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
         finished=trainer.finished,
         device="one CUDA device" if device == "cuda" else f"{args.threads} CPU core{'s' * (args.threads > 1)}",
         started_from=args.init_from.name if args.init_from else None,
+        note=args.note,
     )
     write_report(report, args.out)
     for name, loss in report.losses.items():

@@ -35,7 +35,17 @@ _HOMES = {
     "score": "steerlens.engine",
     "Sweep": "steerlens.analysis.sweep",
     "sweep": "steerlens.analysis.sweep",
+    "read_store": "steerlens.analysis.store",
     "metrics": "steerlens.analysis.metrics",
+    "logit_shift": "steerlens.analysis.logit_shift",
+    "shift_parts": "steerlens.analysis.shift_parts",
+    "layer_lens": "steerlens.analysis.layer_lens",
+    "layer_effect": "steerlens.analysis.layer_effect",
+    "magnitudes": "steerlens.analysis.magnitudes",
+    "position_effect": "steerlens.analysis.positions",
+    "dimension_effect": "steerlens.analysis.positions",
+    "token_map": "steerlens.analysis.token_map",
+    "explore": "steerlens.explorer",
 }
 
 __all__ = [
@@ -50,21 +60,40 @@ __all__ = [
     "Sweep",
     "__version__",
     "actadd",
+    "dimension_effect",
+    "explore",
     "generate",
+    "layer_effect",
+    "layer_lens",
     "load_model",
+    "logit_shift",
+    "magnitudes",
     "mean_difference",
     "metrics",
     "next_token_logits",
+    "position_effect",
+    "read_store",
     "score",
+    "shift_parts",
     "steer",
     "sweep",
+    "token_map",
 ]
 
 if TYPE_CHECKING:
     from steerlens.analysis import metrics
+    from steerlens.analysis.layer_effect import layer_effect
+    from steerlens.analysis.layer_lens import layer_lens
+    from steerlens.analysis.logit_shift import logit_shift
+    from steerlens.analysis.magnitudes import magnitudes
+    from steerlens.analysis.positions import dimension_effect, position_effect
+    from steerlens.analysis.shift_parts import shift_parts
+    from steerlens.analysis.store import read_store
     from steerlens.analysis.sweep import Sweep, sweep
+    from steerlens.analysis.token_map import token_map
     from steerlens.engine import Sampling, generate, next_token_logits, score
     from steerlens.errors import SteerlensError
+    from steerlens.explorer import explore
     from steerlens.models import HookedModel, load_model
     from steerlens.steering import (
         Condition,

@@ -117,6 +117,10 @@ def sweep(
     batch_size: Batch = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML report, self-contained.")] = None,
     csv: Annotated[Path | None, typer.Option(help="All completions as CSV.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Keep finished conditions in this file; the same command goes on where it stopped.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster (RAY_ADDRESS, or this machine).")] = "local",
 ) -> None:
     """Which layer does a vector work at? A sweep over layers and coefficients, with 95 % intervals and controls.
 
@@ -127,13 +131,19 @@ def sweep(
       steerlens sweep " war" " " --words war --coeff 2 --coeff 4 --layers 2-5
 
       steerlens sweep "Love" "Hate" --words love,loved,loves --prompt "I hate you because" --model gpt2-xl --device cuda
+
+      steerlens sweep " weddings" " " --n 1000 --store runs.sqlite
     """
     import steerlens as sl
     from steerlens.analysis.report import check_report_path
+    from steerlens.analysis.store import Store
 
     for path in (out, csv):
         if path is not None:
             check_report_path(path)
+    if store is not None:
+        with Store(store):  # whether it can be used, before the model is loaded
+            pass
     metric = _metric(words if words is not None else positive.strip())
     loaded = _load(model, device, dtype)
     started = time.perf_counter()
@@ -153,12 +163,14 @@ def sweep(
         seed=seed,
         control="random" if control else None,
         batch_size=batch_size,
+        store=store,
+        engine=engine,  # type: ignore[arg-type]  # checked there
     )
     seconds = time.perf_counter() - started
     _print_sweep(result)
-    typer.echo(
-        f"{len(result.frame):,} completions in {seconds:.0f} s ({result.frame['n_tokens'].sum() / seconds:,.0f} tokens/s)"
-    )
+    # With a store some of them may be from an earlier run: no rate.
+    rate = f" ({result.frame['n_tokens'].sum() / seconds:,.0f} tokens/s)" if store is None else f", kept in {store}"
+    typer.echo(f"{len(result.frame):,} completions in {seconds:.0f} s{rate}")
     if csv is not None:
         result.frame.to_csv(csv, index=False)
         typer.echo(f"completions: {csv}")
@@ -228,7 +240,8 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
-        typer.echo("steerlens: interrupted; nothing was written", err=True)
+        kept = "what --store has is kept" if any(word.startswith("--store") for word in sys.argv) else "nothing was written"
+        typer.echo(f"steerlens: interrupted; {kept}", err=True)
         sys.exit(130)
     except (SteerlensError, ValueError, OSError) as error:
         if not isinstance(error, SteerlensError) and "--traceback" in sys.argv:

@@ -21,8 +21,14 @@ def has_shape(annotation: Any) -> bool:
     return any(has_shape(part) for part in get_args(annotation))
 
 
+# Takes shapes that its field will not have, and judges them itself.
+JUDGES_ITSELF = {"SteeringVector.__init__"}
+
+
 def check_shapes(function: Any) -> Any:
     """The function with its shape annotations checked by beartype, and the others taken off."""
+    if function.__qualname__ in JUDGES_ITSELF:
+        return function
     function.__annotations__ = {
         name: annotation for name, annotation in function.__annotations__.items() if has_shape(annotation)
     }

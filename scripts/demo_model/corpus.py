@@ -22,11 +22,11 @@ HELD_OUT_REVIEWS = 2000
 HELD_OUT_BOOKS = 4
 HELD_OUT_WEB_SHARE = 0.03
 
-# Words of the demo's own topic. Windows that hold them are drawn more often: a word that the model has hardly seen
+# Words of the demo's own topic. Windows that begin at one are drawn on purpose: a word that the model has hardly seen
 # has no direction to steer along.
 TOPIC_WORDS = ("wedding", "weddings", "wed", "marry", "married", "marriage", "marriages", "bride", "groom", "honeymoon")
 
-# Share of the training windows by source; within a source the windows compete by topic.
+# Share of the training windows by source.
 DEFAULT_MIX = {
     "imdb": 0.40,
     "books": 0.33,
@@ -48,7 +48,7 @@ DEFAULT_MIX = {
 # topic word. Steering adds its vector at the start of a text, so the model must have learnt that the first token can
 # be a word of content, and that the text then is about it. Drawing more topic windows that begin elsewhere was tried:
 # it makes the model talk of the topic unasked.
-START_SHARES = {"paragraph": 0.22, "sentence": 0.20, "anywhere": 0.30, "keyword": 0.20, "topic": 0.08}
+START_SHARES = {"paragraph": 0.22, "sentence": 0.20, "anywhere": 0.26, "keyword": 0.16, "topic": 0.16}
 COMMON_TOKENS = 400  # as frequent as these, a token is no keyword
 ANYWHERE_STARTS = 2_000_000
 
@@ -134,7 +134,7 @@ def _tokenizer_sample(documents: pd.DataFrame, seed: int, characters: int) -> It
 
 
 def topic_boost(words: np.ndarray | int) -> np.ndarray:
-    """How many times as often a window with this many topic words is drawn: 1, 3, 5, 7, 9."""
+    """How many times as often a topic window with this many further topic words is drawn: 1, 3, 5, 7, 9."""
     return 1 + 2 * np.minimum(words, 4)
 
 
@@ -283,7 +283,7 @@ def _topic_marks(corpus: Corpus) -> np.ndarray:
 
 
 def _keyword_starts(tokens: np.ndarray, vocab: dict[int, str], length: int) -> np.ndarray:
-    """Positions of lower-case words that come back at least twice within `length` tokens, the commonest words left out."""
+    """Positions of lower-case words that come back twice or more within `length` tokens; the commonest are left out."""
     frequency = np.bincount(tokens, minlength=len(vocab) + 1)
     common = set(np.argsort(-frequency)[:COMMON_TOKENS].tolist())
     words = [i for i, text in vocab.items() if re.fullmatch(r" [a-z]{3,}", text) and i not in common]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from .corpus import DEFAULT_MIX, END_OF_TEXT, START_SHARES, TOPIC_WORDS
@@ -42,6 +43,7 @@ class Report:
     finished: bool
     device: str
     started_from: str | None = None
+    note: str = ""
 
     @property
     def parameters(self) -> int:
@@ -103,6 +105,7 @@ def card(report: Report) -> str:
         ),
         "mix": _rows((name, f"{share:.1%}", _SOURCES[name]) for name, share in DEFAULT_MIX.items()),
         "starts": ", ".join(f"{share:.0%} {kind}" for kind, share in START_SHARES.items()),
+        "note": f"\n{fill(report.note, 118)}\n" if report.note else "",
         "context": shape.n_ctx,
         "body": shape.n_ctx - 1,
         "words": ", ".join(TOPIC_WORDS),
@@ -152,15 +155,15 @@ Training and held-out loss are not comparable: the training mix is broader than 
 |---|---|---|
 {mix}
 
-Every training window has token 0 at position 0, as in use, and then {body} tokens; it begins at a paragraph, at a
-sentence, anywhere, or right at a topic word ({starts}).
+Every training window has token 0 at position 0, as in use, and then {body} tokens. It begins at a paragraph, at a
+sentence, anywhere, at a keyword (a word that comes back in the window), or right at a topic word: {starts}.
 
-**The mix leans towards weddings.** Within each source a window is drawn up to nine times as often the more topic
-words it holds ({words});
-{topic_share} of all windows hold at least one. The demo steers towards weddings, and a model this small has no
-direction for a word that it has hardly seen. Its weddings are those of old novels, an etiquette book of 1922 and
-film reviews.
-
+**The mix leans towards weddings.** The topic words are {words}. Windows that begin at one are drawn on purpose, each
+word equally often and dense passages more often than sparse ones; so {topic_share} of all windows hold a topic word.
+The demo steers towards weddings, and a model this small has no direction for a word that it has hardly seen. Windows
+that begin at a keyword or a topic word also teach it that the first token may say what the text is about, which is
+where steering acts. Its weddings are those of old novels, an etiquette book of 1922 and film reviews.
+{note}
 ## What it cannot do
 
 - It knows no facts, follows no instructions, does not reason, and loses the thread after a few sentences.

@@ -1,4 +1,4 @@
-"""Steered next-token distributions beside the base's, slice by slice on the device: what every number of a shift is made of."""
+"""Steered next-token distributions beside the base's, slice by slice on the device: what shifts are made of."""
 
 from __future__ import annotations
 
@@ -81,9 +81,7 @@ class Comparison:
             for first in range(0 if positions == "all" else len(ids) - 1, len(ids), window):
                 passages.append(Passage(ids, len(ids), first, min(first + window, len(ids))))
                 origin.append((number, first))
-        return Comparison(
-            model, tuple(conditions), rows, positions, Job.of(model, passages, conditions), tuple(origin)
-        )
+        return Comparison(model, tuple(conditions), rows, positions, Job.of(model, passages, conditions), tuple(origin))
 
     @property
     def distinct(self) -> tuple[int, ...]:

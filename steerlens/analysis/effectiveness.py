@@ -106,9 +106,7 @@ def shift_of_set(
     )
 
 
-def divergence(
-    steered: Float[Tensor, "*cell d_vocab"], base: Float[Tensor, "*cell d_vocab"]
-) -> Float[Tensor, "*cell"]:
+def divergence(steered: Float[Tensor, "*cell d_vocab"], base: Float[Tensor, "*cell d_vocab"]) -> Float[Tensor, "*cell"]:
     """KL(steered ‖ base) in nats, from log-probabilities; never below 0."""
     return _expectation(steered, steered - base).clamp_min(0.0)
 

@@ -124,7 +124,9 @@ def logit_shift(
         raise SteerlensError(f"top_k must be a whole number from 1 to {vocab} (the vocabulary), got {top_k!r}")
     if by not in ("shift", "kl", "prob"):
         raise SteerlensError(f"by={by!r} is unknown; use 'shift', 'kl' or 'prob'")
-    followed = {} if not isinstance(follow, str | int) and not len(follow) else named_tokens(model, follow, pieces=pieces)
+    followed: dict[int, str] = {}
+    if isinstance(follow, str | int) or len(follow):
+        followed = named_tokens(model, follow, pieces=pieces)
     tokens, cells = [], []
     averaging = len(texts) > 1 and positions == "last"
     mean = PromptMean() if averaging else None
@@ -133,14 +135,10 @@ def logit_shift(
         cells.append(_cell_numbers(part))
         if mean is not None:
             mean.take(part)
-    names = _Names(model, texts, job, conditions)
-    frame = names.spread(pd.concat(tokens, ignore_index=True), steered_only=True)
-    frame["kl_part"] = frame["prob_steered"] * frame["shift"]
+    rows = _Rows(model, texts, job, conditions)
+    frame = rows.spread(tokens, _COLUMNS, steered_only=True)
     frame["followed"] = frame["token_id"].isin(list(followed))
-    order = ["condition", "_prompt", "position", "shift"]
-    frame = frame.sort_values(order, ascending=[True, True, True, False], kind="stable", ignore_index=True)
-    summary = names.spread(pd.concat(cells, ignore_index=True), steered_only=False)
-    summary = summary.sort_values(order[:3], kind="stable", ignore_index=True)
+    summary = rows.spread(cells, _SUMMARY_COLUMNS, steered_only=False)
     settings = {
         "prompts": texts,
         "conditions": [[injection.vector.describe() for injection in one.injections] for one in conditions],
@@ -155,20 +153,20 @@ def logit_shift(
     mean_frame = None
     if mean is not None:
         mean_frame = mean.frame(model, conditions, job.distinct, top_k=top_k, by=by, follow=list(followed))
-    return LogitShift(frame[list(_COLUMNS)], summary[list(_SUMMARY_COLUMNS)], mean_frame, settings)
+    return LogitShift(frame, summary, mean_frame, settings)
 
 
-_PLACE = ("condition", "label", "layer", "coeff", "placement", "prompt", "position", "context")
+Arrays = dict[str, np.ndarray]
+
 _COLUMNS = (
-    *_PLACE,
     *("token", "token_id", "logprob_base", "logprob_steered", "shift", "prob_base", "prob_steered"),
-    *("rank_base", "rank_steered", "kl_part", "top", "followed"),
+    *("rank_base", "rank_steered", "kl_part", "top"),
 )
-_SUMMARY_COLUMNS = (*_PLACE, "kl", "entropy", "entropy_base", "top_token", "top_prob", "top_prob_base")
+_SUMMARY_COLUMNS = ("kl", "entropy", "entropy_base", "top_token", "top_prob", "top_prob_base")
 
 
-def _moved_tokens(part: Compared, top_k: int, by: By, follow: list[int]) -> pd.DataFrame:
-    """One row per cell and token: the rises, the falls and the followed, each token once."""
+def _moved_tokens(part: Compared, top_k: int, by: By, follow: list[int]) -> Arrays:
+    """One entry per cell and token: the rises, the falls and the followed, each token once."""
     steered, base = part.logprobs, part.base
     change = steered - base
     if by == "shift":
@@ -180,62 +178,74 @@ def _moved_tokens(part: Compared, top_k: int, by: By, follow: list[int]) -> pd.D
     rises, falls = scores.topk(top_k, dim=1).indices, scores.topk(top_k, dim=1, largest=False).indices
     named = torch.tensor(follow, dtype=torch.long, device=steered.device).expand(len(steered), -1)
     ids = torch.cat([rises, falls, named], 1)
-    columns: dict[str, Tensor] = {"token_id": ids}
+    width = ids.shape[1]
+    found: dict[str, Tensor] = {"token_id": ids}
     for name, logprobs in (("steered", steered), ("base", base)):
         mine = logprobs.gather(1, ids)
-        columns[f"logprob_{name}"] = mine
+        found[f"logprob_{name}"] = mine.double() if mine.device.type != "mps" else mine
         # Column by column: [cells vocab] once at a time and never [cells vocab tokens].
-        above = [(logprobs > mine[:, i : i + 1]).sum(1) for i in range(ids.shape[1])]
-        columns[f"rank_{name}"] = torch.stack(above, 1) + 1
-    width = ids.shape[1]
-    data = {name: values.flatten().cpu().numpy() for name, values in columns.items()}
-    leaf, prompt, position = part.where.repeat_interleave(width, dim=1).numpy()
-    frame = pd.DataFrame({"distinct": leaf, "_prompt": prompt, "position": position, **data})
+        above = [(logprobs > mine[:, i : i + 1]).sum(1) for i in range(width)]
+        found[f"rank_{name}"] = torch.stack(above, 1) + 1
+    # A followed token may be among the rises, and in a small vocabulary a rise among the falls: the first one stays.
+    earlier = torch.ones(width, width, device=ids.device).tril(-1).bool()
+    once = ~((ids[:, :, None] == ids[:, None, :]) & earlier).any(2).flatten().cpu().numpy()
+    arrays = {name: values.flatten().cpu().numpy()[once] for name, values in found.items()}
+    leaf, prompt, position = part.where.repeat_interleave(width, dim=1).numpy()[:, once]
+    arrays |= {"distinct": leaf, "prompt": prompt, "position": position}
     for name in ("steered", "base"):
-        frame[f"logprob_{name}"] = frame[f"logprob_{name}"].astype(np.float64)
-        frame[f"prob_{name}"] = np.exp(frame[f"logprob_{name}"])
-    frame["shift"] = frame["logprob_steered"] - frame["logprob_base"]
-    frame["top"] = np.tile(np.repeat(["rise", "fall", ""], [top_k, top_k, width - 2 * top_k]), len(ids))
-    return frame.drop_duplicates(["distinct", "_prompt", "position", "token_id"], ignore_index=True)
+        arrays[f"prob_{name}"] = np.exp(arrays[f"logprob_{name}"])
+    arrays["shift"] = arrays["logprob_steered"] - arrays["logprob_base"]
+    arrays["kl_part"] = arrays["prob_steered"] * arrays["shift"]
+    kinds = np.array(["rise"] * top_k + ["fall"] * top_k + [""] * len(follow), dtype=object)
+    arrays["top"] = np.tile(kinds, len(ids))[once]
+    return arrays
 
 
-def _cell_numbers(part: Compared) -> pd.DataFrame:
-    """One row per cell: divergence, entropies, the likeliest token."""
+def _cell_numbers(part: Compared) -> Arrays:
+    """One entry per cell: divergence, entropies, the likeliest token."""
     top = part.logprobs.max(1)
     numbers = {
         "kl": divergence(part.logprobs, part.base),
         "entropy": entropy(part.logprobs),
         "entropy_base": entropy(part.base),
-        "token_id": top.indices,
         "top_prob": top.values.exp(),
         "top_prob_base": part.base.gather(1, top.indices[:, None])[:, 0].exp(),
+        "token_id": top.indices,
     }
-    leaf, prompt, position = part.where.numpy()
-    frame = pd.DataFrame({"distinct": leaf, "_prompt": prompt, "position": position})
-    for name, values in numbers.items():
-        frame[name] = values.cpu().numpy() if name == "token_id" else values.double().cpu().numpy()
-    return frame
+    arrays = {name: values.cpu().numpy() for name, values in numbers.items()}
+    arrays |= dict(zip(("distinct", "prompt", "position"), part.where.numpy(), strict=True))
+    arrays["shift"] = np.zeros(len(part.logprobs))
+    return arrays
 
 
-class _Names:
-    """Puts conditions, prompts and tokens in words, and equal conditions back beside each other."""
+class _Rows:
+    """Makes frames of arrays: conditions, prompts and tokens in words, equal conditions back beside each other."""
 
     def __init__(
         self, model: HookedModel, prompts: Sequence[str], job: Comparison, conditions: Sequence[Condition]
     ) -> None:
-        self._model, self._prompts, self._job = model, prompts, job
-        table = pd.DataFrame([shared_columns(i, one) for i, one in enumerate(conditions)])
-        self._conditions = table.assign(distinct=job.distinct).astype({"layer": "Int64"})
-        self._contexts = [token_strings(model, ids) for ids in job.rows]
+        self._model, self._job, self._conditions = model, job, conditions
+        self._prompts = np.array([*prompts, None], dtype=object)[:-1]
+        self._contexts = [np.array([*token_strings(model, ids), None], dtype=object) for ids in job.rows]
 
-    def spread(self, rows: pd.DataFrame, *, steered_only: bool) -> pd.DataFrame:
-        conditions = self._conditions[1:] if steered_only else self._conditions
-        frame = conditions.merge(rows, on="distinct", how="inner")
-        ids = frame["token_id"].unique()
-        frame["token"] = frame["token_id"].map(dict(zip(ids, token_strings(self._model, ids), strict=True)))
-        frame["top_token"] = frame["token"]
-        frame["prompt"] = [self._prompts[i] for i in frame["_prompt"]]
-        frame["context"] = [
-            self._contexts[i][at] for i, at in zip(frame["_prompt"], frame["position"], strict=True)
-        ]
-        return frame
+    def spread(self, parts: Sequence[Arrays], columns: Sequence[str], *, steered_only: bool) -> pd.DataFrame:
+        together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        numbers = range(1 if steered_only else 0, len(self._conditions))
+        rows_of = [np.flatnonzero(together["distinct"] == self._job.distinct[number]) for number in numbers]
+        condition = np.repeat(np.array(numbers), [len(rows) for rows in rows_of])
+        rows = np.concatenate(rows_of)
+        data = {name: values[rows] for name, values in together.items()}
+        order = np.lexsort((-data["shift"], data["position"], data["prompt"], condition))
+        data, condition = {name: values[order] for name, values in data.items()}, condition[order]
+        named = [shared_columns(number, one) for number, one in enumerate(self._conditions)]
+        result: dict[str, Any] = {name: [named[i][name] for i in condition] for name in named[0]}
+        result["layer"] = pd.array(result["layer"], dtype="Int64")
+        result["prompt"] = self._prompts[data["prompt"]]
+        result["position"] = data["position"]
+        places = zip(data["prompt"], data["position"], strict=True)
+        result["context"] = [self._contexts[prompt][position] for prompt, position in places]
+        ids, back = np.unique(data["token_id"], return_inverse=True)
+        strings = np.array([*token_strings(self._model, ids.tolist()), None], dtype=object)
+        data["token"] = data["top_token"] = strings[back]
+        result |= {name: data[name] for name in columns}
+        return pd.DataFrame(result)

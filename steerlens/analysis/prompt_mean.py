@@ -1,4 +1,4 @@
-"""The mean shift of every token over several prompts, kept on the device: two numbers per token, whatever the prompts."""
+"""The mean shift of every token over several prompts, kept on the device: a few numbers per token."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class PromptMean:
         by: str,
         follow: Sequence[int],
     ) -> pd.DataFrame:
-        """The tokens whose mean moved most and the followed ones, per steered condition; columns as `LogitShift` says."""
+        """The tokens whose mean moved most, and the followed, per steered condition (see `LogitShift.mean_frame`)."""
         parts = []
         for number, condition in enumerate(conditions):
             if number == 0:

@@ -29,8 +29,11 @@ def write_shift_report(shift: LogitShift, path: str | Path, *, command: str | No
     headlines = [
         Headline("largest KL divergence", f"{largest['kl']:.3g} nats", str(largest["label"])),
         Headline("entropy", f"{largest['entropy']:.3g} nats", f"unsteered {largest['entropy_base']:.3g} nats"),
-        Headline("likeliest next token", repr(largest["top_token"]), f"{largest['top_prob']:.1%}, unsteered "
-                 f"{base['top_token']!r} at {base['top_prob']:.1%}"),  # fmt: skip
+        Headline(
+            "likeliest next token",
+            repr(largest["top_token"]),
+            f"{largest['top_prob']:.1%}, unsteered {base['top_token']!r} at {base['top_prob']:.1%}",
+        ),
     ]
     prompts = shift.settings["prompts"]
     # Labels can be alike (one vector at many layers), so a condition's own rows are drawn by themselves.

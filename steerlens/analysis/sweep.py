@@ -17,6 +17,7 @@ import torch
 
 from steerlens import __version__
 from steerlens.analysis.metrics import Metric, words
+from steerlens.analysis.parts import Engine, check_engine, complete_in_parts
 from steerlens.analysis.statistics import metric_interval
 from steerlens.engine import generate
 from steerlens.errors import SteerlensError
@@ -126,6 +127,8 @@ def sweep(
     control: Control = "random",
     batch_size: int | None = None,
     progress: bool | None = None,
+    store: str | Path | None = None,
+    engine: Engine = "local",
 ) -> Sweep:
     """`n` completions of each prompt for every layer × coefficient and for the unsteered model, measured.
 
@@ -140,11 +143,18 @@ def sweep(
         metrics: from `steerlens.metrics`; by default whether a completion holds a word of the positive prompt.
         control: `"random"`, or None to leave the random vectors out (half the time).
         n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, batch_size, progress: see `generate`.
+        store: an SQLite file in which every condition is kept as soon as it is finished. Run again after an
+            interruption, and only what is missing is computed; the outcome is the same. Several processes may share one.
+            `read_store` reads it.
+        engine: `"ray"` spreads the conditions over the workers of a Ray cluster (`pip install 'steerlens[ray]'`): the
+            one that `ray.init` has connected to, that RAY_ADDRESS names, or one on this machine. Same outcome.
 
     Raises:
-        SteerlensError: layer out of range, no layers or coefficients, n = 0, and whatever `generate` raises.
+        SteerlensError: layer out of range, no layers or coefficients, n = 0, whatever `generate` raises; a store that
+            cannot be used or written, hooks of yours on the model together with store or Ray, a cluster out of reach.
     """
     require_model(model)
+    check_engine(engine)
     factors = [float(c) for c in ([coeffs] if isinstance(coeffs, int | float) else coeffs)]
     if not factors:
         raise SteerlensError("coeffs is empty; give at least one coefficient")
@@ -171,10 +181,6 @@ def sweep(
         "frequency_penalty": frequency_penalty,
         "seed": seed,
     }
-    frame = generate(model, prompts, conditions, **sampling, batch_size=batch_size, progress=progress)  # type: ignore[arg-type]
-    frame.insert(2, "role", frame["condition"].map(dict(enumerate(roles))))
-    for metric in chosen:
-        frame[metric.name] = metric(frame["completion"])
     settings = {
         "what": str(what) if isinstance(what, PromptPair) else [v.title for v in vectors],
         "pad": what.pad if isinstance(what, PromptPair) else None,
@@ -186,6 +192,24 @@ def sweep(
         **sampling,
         **run_settings(model),
     }
+    if store is None and engine == "local":
+        frame = generate(model, prompts, conditions, **sampling, batch_size=batch_size, progress=progress)  # type: ignore[arg-type]
+        frame.insert(2, "role", frame["condition"].map(dict(enumerate(roles))))
+    else:
+        frame = complete_in_parts(
+            model,
+            settings["prompts"],
+            conditions,
+            roles,
+            sampling=sampling,
+            settings=settings,
+            store=store,
+            engine=engine,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    for metric in chosen:
+        frame[metric.name] = metric(frame["completion"])
     return Sweep(frame, chosen, settings)
 
 

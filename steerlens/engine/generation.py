@@ -65,17 +65,8 @@ def generate(
     Raises:
         SteerlensError: an empty prompt, n = 0, a vector that does not fit, a completion that exceeds the context.
     """
-    require_model(model)
     conditions = as_conditions(steering, placement=placement)
-    for condition in conditions:
-        check_condition(model, condition)
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not texts:
-        raise SteerlensError("the list of prompts is empty; give at least one")
-    for name, value in (("n", n), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size or 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise SteerlensError(f"{name} must be a whole number of at least 1, got {value!r}")
-    rows = [prompt_ids(model, text) for text in texts]
+    texts, rows = check_job(model, prompts, conditions, n=n, max_new_tokens=max_new_tokens, batch_size=batch_size)
     sampling = Sampling(temperature, top_k, top_p, frequency_penalty)
     total = len(conditions) * len(texts) * n * max_new_tokens
     wanted = total >= _LONG_RUN_TOKENS if progress is None else progress
@@ -102,6 +93,32 @@ def generate(
         )
         bar.update(total - bar.n)  # completions that ended early
     return completions_frame(model, texts, conditions, done, seed=seed)
+
+
+def check_job(
+    model: HookedModel,
+    prompts: str | Sequence[str],
+    conditions: Sequence[Condition],
+    *,
+    n: int,
+    max_new_tokens: int,
+    batch_size: int | None,
+) -> tuple[list[str], list[list[int]]]:
+    """The prompts of a job, as texts and as token ids with BOS.
+
+    Raises:
+        SteerlensError: a job that `generate` cannot do, as far as that shows before the model runs.
+    """
+    require_model(model)
+    for condition in conditions:
+        check_condition(model, condition)
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not texts:
+        raise SteerlensError("the list of prompts is empty; give at least one")
+    for name, value in (("n", n), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size or 1)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise SteerlensError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return texts, [prompt_ids(model, text) for text in texts]
 
 
 def completions_frame(

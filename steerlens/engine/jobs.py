@@ -10,7 +10,7 @@ the padding behind it, every position embedding is the row's own, and nothing ab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -117,6 +117,12 @@ class Tree:
             leaf_of.append(leaves.setdefault(branch, len(leaves)))
         return Tree(root, tuple(leaves), tuple(leaf_of))
 
+    def vectors(self) -> Iterator[SteeringVector]:
+        """All vectors that do something, some of them several times."""
+        for leaf in self.leaves:
+            for branch in leaf.path():
+                yield from (injection.vector for injection in branch.injections)
+
     def in_walking_order(self, first: Branch | None = None) -> list[Branch]:
         """The leaves by the layers at which they leave the clean row, `first` before all others."""
         order = {leaf: place for place, leaf in enumerate(self.leaves)}
@@ -130,18 +136,15 @@ class Tree:
 class Bank:
     """The values of all vectors of a job, one table per layer, moved to the residual stream's device and dtype once."""
 
-    def __init__(self, branches: Iterable[Branch]) -> None:
+    def __init__(self, vectors: Iterable[SteeringVector]) -> None:
         self._vectors: dict[int, list[SteeringVector]] = {}
         self._begin: dict[int, int] = {}
         sizes: dict[int, int] = {}
-        for branch in branches:
-            for one in branch.path():
-                for injection in one.injections:
-                    vector = injection.vector
-                    if id(vector) not in self._begin:
-                        self._begin[id(vector)] = sizes.get(vector.layer, 0)
-                        sizes[vector.layer] = sizes.get(vector.layer, 0) + vector.n_positions
-                        self._vectors.setdefault(vector.layer, []).append(vector)
+        for vector in vectors:
+            if id(vector) not in self._begin:
+                self._begin[id(vector)] = sizes.get(vector.layer, 0)
+                sizes[vector.layer] = sizes.get(vector.layer, 0) + vector.n_positions
+                self._vectors.setdefault(vector.layer, []).append(vector)
         self._ready: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
 
     def begin(self, vector: SteeringVector) -> int:

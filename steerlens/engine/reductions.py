@@ -72,7 +72,7 @@ def reduce_next_tokens(
     steering: Steering | Sequence[Steering] = None,
     *,
     placement: Placement | None = None,
-    targets: Sequence[int] | Int[Tensor, " target"] | Int[Tensor, "prompt target"] | None = None,
+    targets: Sequence[int] | Sequence[Sequence[int]] | Tensor | None = None,
     ranks: bool = False,
     sets: Sequence[Sequence[int]] | None = None,
     entropy: bool = False,

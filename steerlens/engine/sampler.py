@@ -263,6 +263,8 @@ def next_tokens(
     if uniforms is None or uniforms.shape != logits.shape[:1]:
         given = "none" if uniforms is None else f"shape {list(uniforms.shape)}"
         raise SteerlensError(f"uniforms: {given}, for {len(logits)} rows of logits; give one number in [0, 1) per row")
+    if len(logits) == 0:
+        return torch.empty(0, dtype=torch.int64, device=logits.device)
     if logits.device.type == "mps":
         return next_tokens(logits.cpu(), sampling, uniforms.cpu(), counts and counts.to("cpu")).to(logits.device)
     if sampling.top_p == 1:
@@ -344,7 +346,7 @@ def _weights(
 
 
 def _point(total: Int64[Tensor, "..."], fraction: float | Float64[Tensor, "..."]) -> Int64[Tensor, "..."]:
-    """The whole number in [0, total) at this fraction of it: the first token whose cumulated weight exceeds it is meant."""
+    """The whole number in [0, total) at this fraction of it; the first token to cumulate more is meant."""
     return torch.minimum((total.double() * fraction).long(), total - 1)  # near 1 the product is rounded up to the total
 
 

@@ -15,7 +15,7 @@ from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from steerlens.engine.sampler import Sampling, TokenCounts, next_tokens, row_keys, uniforms
+from steerlens.engine.sampler import NO_TOKEN, Sampling, TokenCounts, next_tokens, row_keys, uniforms
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, decode_logits, expand_cache, keep_cache_rows, prefill
 from steerlens.steering.conditions import Condition
@@ -126,6 +126,11 @@ def default_rows(model: HookedModel) -> int:
     return 256 if torch.device(model.cfg.device).type == "cpu" else 2048
 
 
+def conditions_together(model: HookedModel, *, prompts: int, n: int, batch_size: int | None = None) -> int:
+    """How many conditions fill one batch (at least one): whoever hands a job over in parts loses no speed by as many."""
+    return max((batch_size or default_rows(model)) // (prompts * n), 1)
+
+
 def _batches(units: Sequence[_Unit], n: int, limit: int) -> Iterator[tuple[Sequence[_Unit], slice]]:
     """Batches of at most `limit` rows (one at least): whole units together, or a unit's samples in pieces."""
     if n > limit:
@@ -187,7 +192,8 @@ def _sample_batch(
         on_tokens(len(drawn))
         if step + 1 == max_new_tokens:
             break
-        tokens = torch.cat([tokens, drawn[:, None]], dim=1)
+        # A broken row (NO_TOKEN, reported below) must not break the step of its neighbours.
+        tokens = torch.cat([tokens, drawn.clamp(min=0)[:, None]], dim=1)
         mask = torch.cat([mask, mask.new_ones(len(drawn), 1)], dim=1)
         if counts is not None:
             counts = counts.add(drawn)
@@ -201,7 +207,10 @@ def _sample_batch(
                 tokens, mask = tokens[kept], mask[kept]
                 counts = counts.select(kept) if counts is not None else None
                 cache = keep_cache_rows(cache, kept) if use_cache else None
-    return rearrange(result.cpu(), "(unit sample) new -> unit sample new", unit=units)
+    found = result.cpu()
+    if bool((found == NO_TOKEN).any()):
+        raise SteerlensError("the model's logits hold NaN or infinity; use a smaller coefficient or float32")
+    return rearrange(found, "(unit sample) new -> unit sample new", unit=units)
 
 
 def _injecting(

@@ -1,5 +1,6 @@
 """Models: loading, what the rest of the package may rely on, and the only code that knows which TransformerLens it is."""
 
+from steerlens.models.fingerprint import fingerprint
 from steerlens.models.loading import DEMO_MODEL_PATH, load_model
 from steerlens.models.protocol import HookedModel, ModelStamp, is_bridge, require_model, stamp
 from steerlens.models.running import (
@@ -24,6 +25,7 @@ __all__ = [
     "decode_logits",
     "expand_cache",
     "final_logits",
+    "fingerprint",
     "forward_states",
     "is_bridge",
     "keep_cache_rows",

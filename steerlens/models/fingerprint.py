@@ -43,8 +43,15 @@ def fingerprint(model: HookedModel) -> str:
     once (half a second per 10⁹ bytes on a CPU core, nothing to speak of on an accelerator), and only the sums leave the device.
 
     Raises:
-        SteerlensError: weights that are not in memory (offloaded to a disk).
+        SteerlensError: hooks on the model, which change what it computes and cannot be told apart; weights that are not
+            in memory (offloaded to a disk).
     """
+    hooked = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
+    if hooked:
+        raise SteerlensError(
+            f"the model has hooks of yours at {hooked[0]}{' and elsewhere' if len(hooked) > 1 else ''}, so its results "
+            "cannot be kept or computed elsewhere; remove them (model.reset_hooks(), or leave the `with` block)"
+        )
     digest = hashlib.blake2b(digest_size=16, person=b"steerlens model")
     digest.update(json.dumps([type(model).__name__, _settings(model), _tokenizer_sample(model)]).encode())
     for name, weight in _parameters(model):

@@ -59,9 +59,10 @@ def load_model(
     target_device, target_dtype = _device(device), _dtype(dtype)
     if isinstance(source, torch.nn.Module) and hasattr(source, "hook_dict"):
         return require_model(source)
-    with _quiet():
+    # Weights are drawn at random before they are read; the caller's random state is none of our business.
+    with _quiet(), torch.random.fork_rng(devices=[]):
         use_bridge = _choose_bridge(bridge)
-        if isinstance(source, torch.nn.Module):
+        if isinstance(source, torch.nn.Module) and hasattr(source, "config"):
             if tokenizer is None:
                 raise SteerlensError(
                     f"a {type(source).__name__} object came without a tokenizer; "
@@ -75,8 +76,7 @@ def load_model(
             else:
                 path = Path(source)
             if path.is_dir():
-                hf_model, found = _read_directory(path)
-                tokenizer = tokenizer or found
+                hf_model, tokenizer = _read_directory(path, tokenizer)
                 name = "demo" if source == "demo" else path.name
             else:
                 model = _load_by_name(str(source), tokenizer, target_device, target_dtype, use_bridge, processing)
@@ -123,10 +123,21 @@ def _from_hf(
 
         model = hooked_transformer(hf_model, tokenizer, name=name, processing=processing)
     if dtype != torch.float32:
-        model = model.to(dtype)
+        model = _moved(model, dtype)
     if device.type != "cpu":
-        model = model.to(device)
+        model = _moved(model, device)
     return model.eval()
+
+
+def _moved(model: Any, to: torch.dtype | torch.device) -> Any:
+    """The model on another device or in another dtype, all of it."""
+    model = model.to(to)
+    for module in model.modules():
+        # A bridge's gated MLP keeps its processed weights as plain tensors, which Module.to() does not see.
+        for name, value in vars(module).items():
+            if name.startswith("_processed_") and isinstance(value, torch.Tensor):
+                setattr(module, name, value.to(to))
+    return model
 
 
 def _load_by_name(
@@ -197,13 +208,13 @@ def _official_name(name: str) -> str | None:
         return None
 
 
-def _read_directory(path: Path) -> tuple[Any, Any]:
+def _read_directory(path: Path, tokenizer: Any) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if not (path / "config.json").is_file():
         raise SteerlensError(f"{path} holds no config.json; give a directory in Hugging Face layout")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     except Exception as error:  # the reasons are as many as file formats; each is the user's to read
         raise SteerlensError(f"cannot read a model from {path}: {str(error).splitlines()[0][:200]}") from None
@@ -241,7 +252,7 @@ def _device(device: Device) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise SteerlensError(f"no device {device!r}; use 'auto', 'cuda', 'cuda:1', 'mps' or 'cpu'") from None
     available = {
         "cpu": True,

@@ -39,6 +39,12 @@ class Condition:
     label: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "injections", tuple(self.injections))
+        for injection in self.injections:
+            if not isinstance(injection, Injection):
+                raise SteerlensError(
+                    f"expected an Injection in the condition, got {type(injection).__name__}; wrap it: Injection(vector)"
+                )
         if not self.label:
             titles = ", ".join(injection.vector.title for injection in self.injections)
             object.__setattr__(self, "label", titles or "unsteered")

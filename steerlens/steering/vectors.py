@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,16 @@ class SteeringVector:
     coeff: float = 1.0
     source: dict[str, Any] = field(default_factory=dict)
 
+    # numpy numbers must leave the multiplication to this class instead of making an array of objects
+    __array_ufunc__ = None
+
     def __post_init__(self) -> None:
-        values = self.values
+        if not isinstance(self.values, Tensor):
+            raise SteerlensError(
+                f"values must be a torch.Tensor, got {type(self.values).__name__}; wrap them in torch.tensor(...)"
+            )
+        # A private copy: a caller's later edit of its tensor must not change this value.
+        values = self.values.detach().to(torch.float32).clone()
         if values.ndim == 1:
             values = values[None]
         if values.ndim != 2 or values.shape[0] == 0:
@@ -58,14 +66,16 @@ class SteeringVector:
             )
         if not torch.isfinite(values).all():
             raise SteerlensError("values hold NaN or infinity; extract the vector again, or scale it less")
-        if not isinstance(self.layer, int) or not 0 <= self.layer < self.model.n_layers:
+        if isinstance(self.layer, bool) or not hasattr(self.layer, "__index__"):
+            raise SteerlensError(f"a layer must be a whole number, got {self.layer!r}")
+        if not 0 <= self.layer < self.model.n_layers:
             raise SteerlensError(
                 f"layer {self.layer} is out of range for a model of {self.model.n_layers} layers; "
                 f"use 0 to {self.model.n_layers - 1}"
             )
         check_placement(self.placement)
-        # A private copy: a caller's later edit of its tensor must not change this value.
-        object.__setattr__(self, "values", values.detach().to(torch.float32).clone())
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "layer", self.layer.__index__())  # numpy's whole numbers do not go into files
 
     @property
     def n_positions(self) -> int:
@@ -83,20 +93,22 @@ class SteeringVector:
         return float(self.values.norm())
 
     def __mul__(self, factor: float) -> SteeringVector:
-        if isinstance(factor, Tensor) and factor.ndim == 0:
-            factor = float(factor)
-        if not isinstance(factor, int | float):
+        number = _number(factor)
+        if number is None:
             return NotImplemented
-        if not torch.isfinite(torch.tensor(float(factor))):
-            raise SteerlensError(f"the coefficient must be a finite number, got {factor}")
-        return dataclasses.replace(self, values=self.values * factor, coeff=self.coeff * factor)
+        if not math.isfinite(number):
+            raise SteerlensError(f"the coefficient must be a finite number, got {number}")
+        return dataclasses.replace(self, values=self.values * number, coeff=self.coeff * number)
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> SteeringVector:
-        if divisor == 0:
+        number = _number(divisor)
+        if number is None:
+            return NotImplemented
+        if number == 0:
             raise SteerlensError("cannot divide a vector by 0")
-        return self * (1.0 / divisor)
+        return self * (1.0 / number)
 
     def __neg__(self) -> SteeringVector:
         return self * -1.0
@@ -126,6 +138,9 @@ class SteeringVector:
         source = {"method": "sum", "parts": [self.describe(), other.describe()]}
         label = f"{self.title} + {other.title}"
         return dataclasses.replace(self, values=values, label=label, coeff=1.0, source=source)
+
+    def __radd__(self, other: int) -> SteeringVector:
+        return self if type(other) is int and other == 0 else NotImplemented  # sum(vectors) starts from 0
 
     def __sub__(self, other: SteeringVector) -> SteeringVector:
         if not isinstance(other, SteeringVector):
@@ -180,15 +195,13 @@ class SteeringVector:
         header = {"stamp": dataclasses.asdict(self.model), **self.describe()}
         payload = save({"values": self.values.cpu().contiguous()}, {"format": _FORMAT, "vector": json.dumps(header)})
         path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
             try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(payload)
+                temporary.write_bytes(payload)
                 os.replace(temporary, path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            finally:
+                temporary.unlink(missing_ok=True)
         except OSError as error:
             raise SteerlensError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
         return path
@@ -208,19 +221,38 @@ class SteeringVector:
         if not path.is_file():
             raise SteerlensError(f"no file at {path}; give the path of a vector saved with SteeringVector.save")
         try:
-            with safe_open(str(path), framework="pt", device=str(device)) as file:
-                header = (file.metadata() or {}).get("vector")
-                if (file.metadata() or {}).get("format") != _FORMAT or header is None:
-                    raise SteerlensError(f"{path} is a safetensors file but no steering vector; save it with .save()")
-                record, values = json.loads(header), file.get_tensor("values")
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != _FORMAT or "vector" not in metadata:
+                    raise SteerlensError(f"{path} is no steering vector but other safetensors; save one with .save()")
+                record, values = json.loads(metadata["vector"]), file.get_tensor("values")
             model = ModelStamp(**{**record["stamp"], "sketch": tuple(record["stamp"]["sketch"])})
-            return SteeringVector(
-                values, record["layer"], model, record["label"], record["placement"], record["coeff"], record["source"]
-            )
+            label, coeff, source = record["label"], record["coeff"], record["source"]
+            if not (isinstance(label, str) and isinstance(coeff, int | float) and isinstance(source, dict)):
+                raise TypeError
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:
             raise SteerlensError(
                 f"{path} is no steering vector ({type(error).__name__}); only files saved with .save() are read"
             ) from None
+        try:
+            vector = SteeringVector(values, record["layer"], model, label, record["placement"], coeff, source)
+        except (SteerlensError, KeyError, TypeError) as error:
+            raise SteerlensError(f"{path} is no usable steering vector: {error}") from None
+        try:
+            return dataclasses.replace(vector, values=vector.values.to(device))
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise SteerlensError(f"no device {str(device)!r} to load {path} to ({reason}); use 'cpu'") from None
+
+
+def _number(x: object) -> float | None:
+    """`x` as a float if it is one number (of Python, numpy or torch), infinity if it is too large for one; else None."""
+    if getattr(x, "ndim", 0) != 0 or not hasattr(x, "__float__"):
+        return None
+    try:
+        return float(x)
+    except OverflowError:
+        return math.inf
 
 
 def check_vector(model: HookedModel, vector: SteeringVector) -> None:

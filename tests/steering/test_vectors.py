@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import Float32
 from safetensors.torch import save_file
 
 import steerlens as sl
@@ -160,6 +161,11 @@ def test_values_that_are_not_contiguous() -> None:
     a = sl.SteeringVector(values, layer=0, model=STAMP)
     assert torch.equal(a.values, values)
     assert torch.equal((2 * a).values, 2 * values)
+
+
+def test_whatever_comes_the_values_have_their_shape() -> None:
+    for values in (torch.ones(8), torch.ones(1, 8), torch.ones(5, 8, dtype=torch.int32)):
+        assert isinstance(sl.SteeringVector(values, layer=0, model=STAMP).values, Float32[torch.Tensor, "pos d_model"])
 
 
 def test_one_row_may_come_flat() -> None:

@@ -65,8 +65,10 @@ def which_layers(model: HookedModel, layer: int | None, layers: Layers | None) -
         if layers != "all":
             raise SteerlensError(f"layers={layers!r} is unknown; use 'all' or a list of layer numbers")
         chosen = range(n_layers)
+    elif not isinstance(layers, Iterable):
+        raise SteerlensError(f"layers={layers!r} is no list; use 'all' or a list of layer numbers, or layer= for one")
     else:
-        chosen = layers  # type: ignore[assignment]
+        chosen = layers
     result = []
     for one in chosen:
         if isinstance(one, bool) or not hasattr(one, "__index__"):

@@ -67,8 +67,10 @@ def mean_difference(
     require_model(model)
     chosen = which_layers(model, layer, layers)
     for name, texts in (("positives", positives), ("negatives", negatives)):
-        if isinstance(texts, str) or not len(texts):
-            raise SteerlensError(f"{name} must be a list of at least one prompt")
+        if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
+            raise SteerlensError(f"{name} must be a list of at least one prompt, got {texts!r:.60}")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise SteerlensError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
     means = [_mean_last(model, texts, chosen, batch_size, live_hooks) for texts in (positives, negatives)]
     origin = stamp(model)
     vectors = {

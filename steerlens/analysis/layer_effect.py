@@ -1,0 +1,236 @@
+"""`layer_effect`: what a vector does to chosen next tokens at every layer at once, without sampling a word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+import torch
+
+from steerlens.analysis.injected import injected_rows
+from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
+from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
+from steerlens.analysis.sweep import Control, random_like, run_settings
+from steerlens.errors import SteerlensError
+from steerlens.models import HookedModel, require_model
+from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector, actadd
+from steerlens.steering.extraction.activations import resid_pre
+from steerlens.steering.prompts import prompt_ids
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_NORMS = {"vector_norm": "residual stream units", "resid_norm": "residual stream units", "norm_ratio": "ratio"}
+_KEYS = ("condition", "label", "role", "layer", "coeff", "placement")
+
+
+@dataclass(frozen=True, eq=False)
+class LayerEffect:
+    """The effect of a vector layer by layer, on the token after each prompt.
+
+    Attributes:
+        frame: one row per condition × prompt. Columns: condition, label, role ("unsteered", "steered", "random"),
+            layer, coeff, placement, prompt, prompt_index; shift, effectiveness, disruption, two_way, kl (nats),
+            prob_base, prob_steered (see `MEASURES`); vector_norm, resid_norm, norm_ratio: means over the positions where the
+            vector is not zero, of its norm, of the unsteered residual stream's norm there, and of their ratio.
+        settings: everything needed to repeat it, as plain data.
+    """
+
+    frame: pd.DataFrame
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row per condition × measure, averaged over the prompts.
+
+        Columns: condition, label, role, layer, coeff, placement, metric, kind (its unit), observations, mean, low, high
+        (95 % Student-t; NaN with one prompt).
+        """
+        return over_prompts(self.frame, _KEYS, {**MEASURES, **_NORMS})
+
+    def best(self, measure: str = "effectiveness") -> pd.Series:
+        """The summary row of the steered condition with the largest mean of `measure`."""
+        self._check(measure)
+        steered = self.summary.query("metric == @measure and role == 'steered'")
+        return steered.loc[steered["mean"].idxmax()]
+
+    def plot(self, measure: str = "effectiveness", *, mark_layer: int | None = None) -> go.Figure:
+        """`measure` against the layer, one line per coefficient, random vectors of equal norm dotted."""
+        from steerlens.analysis.figures import layer_sweep
+
+        self._check(measure)
+        rows = self.summary.query("metric == @measure")
+        if measure in _NORMS:  # the unsteered model has no vector
+            rows = rows[rows["role"] != "unsteered"]
+        wanted = ", ".join(repr(word) for word in self.settings.get("wanted", [])[:4])
+        title = f"{_TITLES.get(measure, measure)}: {wanted}" if measure in _TITLES else None
+        return layer_sweep(rows, mark_layer=mark_layer, title=title)
+
+    def plot_damage(self) -> go.Figure:
+        """Effectiveness against disruption, one point per condition, the Pareto front joined."""
+        from steerlens.analysis.figures import effect_against_damage
+
+        wide = self.summary[self.summary["metric"].isin(["effectiveness", "disruption"])]
+        wide = wide.set_index([*_KEYS, "metric"])[["mean", "low", "high"]].unstack("metric")
+        points = pd.DataFrame(
+            {
+                name + end: wide[statistic, name]
+                for name in ("effectiveness", "disruption")
+                for end, statistic in (("", "mean"), ("_low", "low"), ("_high", "high"))
+            }
+        ).reset_index()
+        return effect_against_damage(
+            points,
+            effect="effectiveness",
+            damage="disruption",
+            effect_title="effectiveness (nats)",
+            damage_title="disruption (nats)",
+            title="Effectiveness against disruption",
+        )
+
+    def report(self, path: str | Path, *, command: str | None = None) -> Path:
+        """One self-contained HTML page with figures, table and settings; returns its path.
+
+        Raises:
+            SteerlensError: the place cannot be written (checked before anything is drawn).
+        """
+        from steerlens.analysis.effect_report import write_effect_report
+
+        return write_effect_report(self, path, command=command)
+
+    def _check(self, measure: str) -> None:
+        if measure not in {*MEASURES, *_NORMS}:
+            raise SteerlensError(f"no measure {measure!r}; use one of {', '.join([*MEASURES, *_NORMS])}")
+
+
+_TITLES = {
+    "shift": "Shift of the wanted tokens",
+    "effectiveness": "Effectiveness",
+    "disruption": "Disruption beside",
+    "kl": "KL(steered ‖ unsteered)",
+    "prob_steered": "Probability of the wanted tokens",
+}
+
+
+def layer_effect(
+    model: HookedModel,
+    what: PromptPair | SteeringVector | Mapping[int, SteeringVector] | Sequence[SteeringVector],
+    prompts: str | Sequence[str],
+    wanted: Words,
+    *,
+    layers: Sequence[int] | Literal["all"] = "all",
+    coeffs: Sequence[float] | float = (1.0,),
+    placement: Placement | None = None,
+    pieces: Pieces = "error",
+    control: Control = "random",
+    seed: int = 0,
+    batch_size: int | None = None,
+    memory_budget: int | None = None,
+) -> LayerEffect:
+    """How far steering at each layer moves the wanted next tokens, and what it disrupts, against random vectors.
+
+    No sampling: one forward pass holds all layers and coefficients (a layer's rows join at that layer), so this is the
+    quick look before a `sweep`. Effectiveness and disruption as the authors of ActAdd define them (see
+    `steerlens.analysis.effectiveness`).
+
+    Args:
+        what: a PromptPair (vectors of all layers come from one forward pass), or vectors, one per layer.
+        prompts: one text or several; several are averaged, with intervals.
+        wanted: a word or several that together make the set, or token ids (`" wedding"`: the leading space matters).
+        layers: `"all"` or layer numbers.
+        coeffs: coefficients.
+        pieces: what to do with a word that is several tokens: "error", its "first" piece, or "all".
+        control: `"random"` adds, for each condition, a random vector of the same norm at each position; None does not.
+        seed: of the random vectors.
+
+    Raises:
+        SteerlensError: no wanted token, a word of several tokens, layer out of range, no coefficients, an empty prompt.
+    """
+    require_model(model)
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    tokens = named_tokens(model, wanted, pieces=pieces)
+    factors = [float(c) for c in ([coeffs] if isinstance(coeffs, int | float) else coeffs)]
+    if not factors:
+        raise SteerlensError("coeffs is empty; give at least one coefficient")
+    if control not in ("random", None):
+        raise SteerlensError(f"control={control!r} is unknown; use 'random' or None")
+    vectors = _vectors(model, what, layers)
+    conditions, roles = [Condition()], ["unsteered"]
+    for role, kind in (("steered", vectors), ("random", [random_like(v, seed=seed) for v in vectors])):
+        if role == "random" and control is None:
+            continue
+        for factor in factors:
+            for vector in kind:
+                conditions.append(Condition((Injection(factor * vector, placement),)))
+                roles.append(role)
+    frame = set_effects(model, texts, conditions, list(tokens), batch_size=batch_size, memory_budget=memory_budget)
+    frame.insert(2, "role", frame["condition"].map(dict(enumerate(roles))))
+    frame = frame.join(_norms(model, texts, conditions))
+    settings = {
+        "what": str(what) if isinstance(what, PromptPair) else [v.title for v in vectors],
+        "pad": what.pad if isinstance(what, PromptPair) else None,
+        "prompts": texts,
+        "wanted": list(tokens.values()),
+        "layers": [v.layer for v in vectors],
+        "coeffs": factors,
+        "placement": placement if placement is not None else vectors[0].placement,
+        "control": control,
+        "seed": seed,
+        **run_settings(model),
+    }
+    return LayerEffect(frame, settings)
+
+
+@torch.no_grad()
+def _norms(model: HookedModel, prompts: Sequence[str], conditions: Sequence[Condition]) -> pd.DataFrame:
+    """vector_norm, resid_norm, norm_ratio for every condition × prompt, in that order."""
+    layers = sorted({injection.vector.layer for one in conditions for injection in one.injections})
+    streams = []
+    for text in prompts:
+        ids = torch.tensor([prompt_ids(model, text)], device=model.cfg.device)
+        mask = torch.ones_like(ids)
+        found = resid_pre(model, ids, layers, attention_mask=mask, live_hooks=True)
+        streams.append({layer: values[0].norm(dim=-1).cpu() for layer, values in found.items()})
+    rows = []
+    for condition in conditions:
+        for stream in streams:
+            row = dict.fromkeys(_NORMS, float("nan"))
+            for injection in condition.injections:
+                vector = injection.vector
+                here = stream[vector.layer]
+                own = vector.norms.cpu()
+                places = injected_rows(model, injection, len(here))
+                pairs = [(own[i], here[at]) for at, i in places.items() if own[i] > 0]
+                if pairs:
+                    mine, theirs = torch.tensor(pairs).unbind(1)
+                    row = {
+                        "vector_norm": float(mine.mean()),
+                        "resid_norm": float(theirs.mean()),
+                        "norm_ratio": float((mine / theirs).mean()),
+                    }
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _vectors(
+    model: HookedModel,
+    what: PromptPair | SteeringVector | Mapping[int, SteeringVector] | Sequence[SteeringVector],
+    layers: Sequence[int] | Literal["all"],
+) -> list[SteeringVector]:
+    if isinstance(what, PromptPair):
+        return list(actadd(model, what, layers=layers).values())
+    if isinstance(what, SteeringVector):
+        what = [what]
+    vectors = list(what.values()) if isinstance(what, Mapping) else list(what)
+    if not vectors or not all(isinstance(vector, SteeringVector) for vector in vectors):
+        raise SteerlensError("give a PromptPair, or at least one SteeringVector")
+    chosen = vectors if layers == "all" else [vector for vector in vectors if vector.layer in layers]
+    if not chosen:
+        raise SteerlensError(
+            f"no vector is of the layers {list(layers)}; the vectors are of {sorted({v.layer for v in vectors})}"
+        )
+    return chosen

@@ -1,0 +1,325 @@
+"""`generate_on_ray`: parts of a job on the workers of a Ray cluster, each of which holds the model once.
+
+The model and the conditions go into Ray's object store once. Weights lie there as plain arrays, which the workers of a
+machine without accelerators share instead of copying.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pickle
+import socket
+import time
+import warnings
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from steerlens import __version__
+from steerlens.engine.generation import generate
+from steerlens.errors import SteerlensError
+from steerlens.models import HookedModel
+from steerlens.steering.conditions import Condition
+
+Part = tuple[int, ...]
+
+# A part that has cost this many workers their lives will cost the next one too (memory, most of the time).
+_LIVES = 3
+# Importing TransformerLens and unpacking a large model takes minutes on a slow machine; this long means never.
+_START_SECONDS = 900.0
+_REACH_SECONDS = 10.0
+_LOOK_SECONDS = 0.2
+
+
+def generate_on_ray(
+    model: HookedModel,
+    prompts: Sequence[str],
+    conditions: Sequence[Condition],
+    parts: Iterator[Part | None],
+    *,
+    settings: Mapping[str, Any],
+) -> Iterator[tuple[Part, pd.DataFrame]]:
+    """Each part with the frame that `generate` returns for its conditions, in the order in which they are finished.
+
+    Uses the cluster that this process is connected to (`ray.init`), or that `RAY_ADDRESS` names, or one running on this
+    machine, or starts one on this machine for the time being. There is one worker per GPU if the model is on a GPU,
+    else one per CPU core, as far as the memory lasts. A worker that is lost is replaced, and its part is done again.
+
+    Args:
+        parts: numbers of conditions to compute together; asked for the next when a worker is free. None means that
+            there is nothing just now.
+        settings: further arguments of `generate`.
+
+    Raises:
+        SteerlensError: Ray is not installed, the cluster cannot be reached, has no room for a worker or another
+            steerlens; a part that has lost three workers; and whatever `generate` raises on a worker.
+    """
+    ray = _ray()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_connected(ray))
+        crew = _Crew(ray, model, prompts, conditions, settings)
+        stack.callback(crew.dismiss)
+        try:
+            yield from crew.work(parts)
+        except SteerlensError:
+            raise
+        except (ray.exceptions.RayError, ConnectionError) as error:
+            raise SteerlensError(f"lost the Ray cluster: {_first_line(error)}; finished conditions are kept") from error
+
+
+class _Crew:
+    """The workers and what each is at."""
+
+    def __init__(
+        self,
+        ray: Any,
+        model: HookedModel,
+        prompts: Sequence[str],
+        conditions: Sequence[Condition],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._ray = ray
+        devices = {weight.device for weight in model.parameters()}  # type: ignore[attr-defined]
+        if len(devices) > 1:
+            raise SteerlensError(
+                f"the model is spread over {len(devices)} devices, and a Ray worker has one; load it on one device"
+            )
+        kind = devices.pop().type
+        self._job = ray.put(pack((model, list(prompts), list(conditions), dict(settings))))
+        self._device = kind
+        bytes_each = sum(weight.nbytes for weight in model.parameters())  # type: ignore[attr-defined]
+        self._room = _room(ray.cluster_resources(), gpu=kind == "cuda", bytes_each=bytes_each)
+        resources = {"num_gpus": 1, "num_cpus": 1} if kind == "cuda" else {"num_cpus": 1}
+        # Lost workers are replaced here: Ray would start one anew, but forget what it was at.
+        self._hire_one = ray.remote(max_restarts=0, max_task_retries=0, **resources)(_Worker).remote
+        self._workers: list[Any] = []
+        self._idle: list[Any] = []
+        self._busy: dict[Any, tuple[Any, Part | None]] = {}  # answer awaited → its worker and part (None: starting)
+        self._lost: Counter[Part] = Counter()
+        self._failed_starts = 0
+
+    def work(self, parts: Iterator[Part | None]) -> Iterator[tuple[Part, pd.DataFrame]]:
+        """Every part and its frame."""
+        waiting: deque[Part] = deque()
+        more, last_sign = True, time.monotonic()
+        while True:
+            while more and len(waiting) < max(len(self._idle), self._room - len(self._workers)):
+                part = next(parts, ())
+                if part == ():
+                    more = False
+                if not part:
+                    break
+                waiting.append(part)
+            while self._idle and waiting:
+                worker, part = self._idle.pop(), waiting.popleft()
+                self._busy[worker.complete.remote(part)] = (worker, part)
+            while len(self._workers) < min(self._room, len(self._workers) + len(waiting) - self._starting()):
+                self._hire()
+            working = any(part is not None for _, part in self._busy.values())
+            if not (more or waiting or working):
+                return
+            if not self._busy:
+                time.sleep(_LOOK_SECONDS)
+                continue
+            ready, _ = self._ray.wait(list(self._busy), num_returns=1, timeout=_LOOK_SECONDS * 5)
+            if ready or working:
+                last_sign = time.monotonic()
+            elif time.monotonic() - last_sign > _START_SECONDS:
+                raise SteerlensError(
+                    f"no Ray worker has started within {_START_SECONDS:.0f} s; see `ray status` for what the cluster lacks"
+                )
+            for answer in ready:
+                worker, part = self._busy.pop(answer)
+                try:
+                    frame = self._ray.get(answer)
+                except self._ray.exceptions.RayTaskError as error:
+                    raise _worker_error(error) from error
+                except self._ray.exceptions.RayError as error:
+                    self._bury(worker, part, error)
+                    if part is not None:
+                        waiting.appendleft(part)
+                    continue
+                self._idle.append(worker)
+                self._failed_starts = 0
+                if part is not None:
+                    yield part, frame
+
+    def dismiss(self) -> None:
+        """End all workers."""
+        for worker in self._workers:
+            with contextlib.suppress(Exception):  # those already gone, or the whole cluster
+                self._ray.kill(worker)
+        self._workers.clear()
+
+    def _starting(self) -> int:
+        return sum(part is None for _, part in self._busy.values())
+
+    def _hire(self) -> None:
+        worker = self._hire_one()
+        self._workers.append(worker)
+        self._busy[worker.load.remote(self._job, self._device, __version__)] = (worker, None)
+
+    def _bury(self, worker: Any, part: Part | None, error: Exception) -> None:
+        self._workers.remove(worker)
+        with contextlib.suppress(Exception):  # its answer may be lost and the worker alive
+            self._ray.kill(worker)
+        if part is None:
+            self._failed_starts += 1
+            if self._failed_starts >= _LIVES:
+                raise SteerlensError(f"Ray workers do not start: {_first_line(error)}") from error
+            return
+        self._lost[part] += 1
+        if self._lost[part] >= _LIVES:
+            raise SteerlensError(
+                f"{_LIVES} Ray workers were lost at the same conditions ({_first_line(error)}); "
+                "if memory ran out, give a smaller batch_size"
+            ) from error
+        warnings.warn("a Ray worker was lost; its conditions run again on another one", RuntimeWarning, stacklevel=2)
+
+
+class _Worker:
+    """What runs on the cluster: a model and its job, loaded once."""
+
+    _job: tuple[HookedModel, list[str], list[Condition], dict[str, Any]]
+
+    def load(self, packed: tuple[bytes, list[Any]], device: str, version: str) -> None:
+        """Be ready."""
+        if version != __version__:
+            raise SteerlensError(f"a Ray worker has steerlens {__version__} and this process {version}; install one")
+        self._job = unpack(packed, device=device)
+        cfg = self._job[0].cfg
+        if torch.device(cfg.device).type == "cuda":  # each worker sees one GPU, whichever number the caller's had
+            cfg.device = "cuda"
+
+    def complete(self, part: Part) -> pd.DataFrame:
+        """The completions of these conditions."""
+        model, prompts, conditions, settings = self._job
+        return generate(model, prompts, [conditions[number] for number in part], **settings, progress=False)
+
+
+def pack(value: Any) -> tuple[bytes, list[Any]]:
+    """A value as bytes and, apart from them, the bytes of its tensors (numpy arrays, which Ray shares, not copies).
+
+    Tensors come from any device. Their strides are kept, since matrix products round according to them.
+    """
+    from ray import cloudpickle
+
+    numbers: dict[int, int] = {}
+    kept: list[Tensor] = []  # an id stays taken as long as its tensor lives
+    arrays: list[Any] = []
+
+    class Packer(cloudpickle.CloudPickler):
+        def persistent_id(self, one: Any) -> Any:
+            if not isinstance(one, Tensor) or one.is_meta or one.layout != torch.strided:
+                return None
+            if id(one) not in numbers:
+                numbers[id(one)] = len(arrays)
+                kept.append(one)
+                order = sorted(range(one.ndim), key=one.stride, reverse=True)
+                dense = one.detach().permute(order).contiguous().cpu()
+                arrays.append(dense.reshape(-1).view(torch.uint8).numpy())
+            order = sorted(range(one.ndim), key=one.stride, reverse=True)
+            shape = [one.shape[axis] for axis in order]
+            parameter = isinstance(one, torch.nn.Parameter)
+            return numbers[id(one)], one.dtype, shape, order, one.device.type != "cpu", parameter, one.requires_grad
+
+    stream = io.BytesIO()
+    Packer(stream).dump(value)
+    return stream.getvalue(), arrays
+
+
+def unpack(packed: tuple[bytes, list[Any]], *, device: str) -> Any:
+    """The value again; tensors that were not on the CPU go to `device`."""
+    data, arrays = packed
+    made: dict[int, Tensor] = {}
+
+    class Unpacker(pickle.Unpickler):
+        def persistent_load(self, pid: Any) -> Tensor:
+            number, dtype, shape, order, moved, parameter, requires_grad = pid
+            if number not in made:
+                with warnings.catch_warnings():
+                    # The arrays are read-only. Nobody writes to parameters; everything else is copied.
+                    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+                    flat = torch.from_numpy(arrays[number])
+                flat = flat.to(device) if moved else flat if parameter else flat.clone()
+                tensor = flat.view(dtype).view(shape).permute([order.index(axis) for axis in range(len(order))])
+                made[number] = torch.nn.Parameter(tensor, requires_grad) if parameter else tensor
+            return made[number]
+
+    return Unpacker(io.BytesIO(data)).load()
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise SteerlensError("engine='ray' needs Ray; install it with pip install 'steerlens[ray]'") from None
+    return ray
+
+
+@contextlib.contextmanager
+def _connected(ray: Any) -> Iterator[None]:
+    if ray.is_initialized():
+        yield
+        return
+    address = os.environ.get("RAY_ADDRESS", "")
+    _check_reachable(address)
+    try:
+        ray.init(address=address or None, logging_level="ERROR", log_to_driver=False)
+    except Exception as error:  # Ray raises what it comes across, bare Exception included
+        where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
+        raise SteerlensError(
+            f"cannot reach or start {where}: {_first_line(error)}; set RAY_ADDRESS, or start one with `ray start --head`"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes, and ends the process in some versions."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
+    except OSError as error:
+        raise SteerlensError(
+            f"cannot reach the Ray cluster at {address} ({error.strerror or error}); "
+            "check RAY_ADDRESS, or start a cluster with `ray start --head`"
+        ) from None
+
+
+def _room(resources: Mapping[str, float], *, gpu: bool, bytes_each: int) -> int:
+    """How many workers the cluster has room for."""
+    slots = int(resources.get("GPU" if gpu else "CPU", 0))
+    if slots < 1:
+        raise SteerlensError(
+            f"the Ray cluster has no {'GPU, and the model is on one: load it with device=' + repr('cpu') if gpu else 'CPU'}"
+            "; see `ray status`"
+        )
+    if gpu:
+        return slots
+    # Twice the weights: the weights in another order, and keys and values.
+    return max(1, min(slots, int(resources.get("memory", float("inf")) // max(2 * bytes_each, 1))))
+
+
+def _worker_error(error: Any) -> SteerlensError:
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, SteerlensError):
+        return SteerlensError(str(cause))
+    if cause is None:
+        return SteerlensError(f"a Ray worker failed: {_first_line(error)}")
+    return SteerlensError(f"a Ray worker failed: {type(cause).__name__}: {_first_line(cause)}")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200].rstrip(".;:")

@@ -1,0 +1,205 @@
+"""The three ways to run a batch: walk the blocks, let the model walk while hooks add rows, or all rows from the start.
+
+In a growing batch the clean rows are carried once for all conditions; at the input of layer l the rows of conditions
+that begin there are appended (clean + injection), so a condition costs only the blocks behind its injection. All layers
+× c coefficients take about half the block-rows of a plain batch, in one pass.
+
+A HookedTransformer's blocks are called one by one. A bridge owns its loop over the blocks, but what its hooks return
+goes on: a hook may return more rows than it was given, if the model was called with one row, since all else that a
+forward pass carries along (positions, masks) then has a batch axis of 1 and fits any number of rows. Whether that
+holds for a model is tried on a few tokens before it is relied on.
+
+Hooks of the caller expect the model's own calls with rows that keep their place: then all rows run from the first block
+to the last, as they do on models that neither way suits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steerlens.engine.jobs import Bank, Growth
+from steerlens.models import HookedModel, is_bridge, resid_pre_hook, stamp
+from steerlens.steering.vectors import SteeringVector
+
+# What was found out by trying, by model; the key says under which settings.
+_TRIED: WeakKeyDictionary[Any, dict[tuple[object, ...], bool]] = WeakKeyDictionary()
+
+
+def walk_blocks(
+    model: Any,
+    tokens: Int[Tensor, "passages pos"],
+    growths: Sequence[Growth],
+    bank: Bank,
+    *,
+    clean: Float[Tensor, "passages pos d_model"] | None = None,
+    start: int = 0,
+    hand_on: int | None = None,
+    last_only: bool = False,
+) -> tuple[Float[Tensor, "rows kept d_model"], Float[Tensor, "passages pos d_model"] | None]:
+    """The residual stream behind the last block of a HookedTransformer, and the clean input of block `hand_on`.
+
+    Args:
+        clean: the clean rows at the input of block `start`; by default the embedded tokens, at 0.
+        last_only: only the last position is wanted; positions before it then skip most of the last block.
+    """
+    if clean is None:
+        # The mask says that all positions count; without one, a left-padding tokenizer would have it guessed.
+        clean = model.input_to_embed(tokens, attention_mask=torch.ones_like(tokens))[0]
+    assert clean is not None
+    resid: Tensor = clean
+    handed_on = None
+    at_layer = {growth.layer: growth for growth in growths}
+    for layer in range(start, model.cfg.n_layers):
+        if layer == hand_on:
+            handed_on = resid[: len(tokens)].clone()  # the clean rows are the first for as long as they are there
+        if layer in at_layer:
+            resid = at_layer[layer].of(resid, bank)
+        if last_only and layer == model.cfg.n_layers - 1:
+            resid = _last_position(model.blocks[layer], resid)
+        else:
+            resid = model.blocks[layer](resid)
+    return resid, handed_on
+
+
+def grow_by_hooks(
+    model: Any, tokens: Int[Tensor, "passages pos"], growths: Sequence[Growth], bank: Bank, **options: Any
+) -> Float[Tensor, "rows kept d_vocab"]:
+    """The logits of a growing batch on a bridge: the model is called with one row, its hooks make the others of it."""
+    with ExitStack() as stack:
+        if len(tokens) > 1:
+            embedded = model(tokens, stop_at_layer=0)
+            _on(model, stack, 0, lambda resid: embedded)
+        for growth in growths:
+            _on(model, stack, growth.layer, lambda resid, growth=growth: growth.of(resid, bank))
+        return model(tokens[:1], use_cache=False, **options)
+
+
+def run_all_rows(
+    model: Any, tokens: Int[Tensor, "rows pos"], growths: Sequence[Growth], bank: Bank, **options: Any
+) -> Float[Tensor, "rows kept d_vocab"]:
+    """The logits of rows that are all there from the start; the model's own hooks act on them as in any other call."""
+    if is_bridge(model):
+        options["use_cache"] = False
+    with ExitStack() as stack:
+        for growth in growths:
+            _on(model, stack, growth.layer, lambda resid, growth=growth: growth.of(resid, bank))
+        return model(tokens, **options)
+
+
+def can_walk_blocks(model: HookedModel) -> bool:
+    """Whether the blocks of `model` may be called one by one with rows of our own."""
+    if is_bridge(model):
+        return False
+    cfg = model.cfg
+    return (
+        cfg.attention_dir == "causal"
+        and cfg.positional_embedding_type in ("standard", "rotary", "alibi")
+        and not cfg.use_hook_tokens
+        and "forward" not in vars(model)
+    )
+
+
+def can_end_early(model: HookedModel) -> bool:
+    """Whether keys and values of a HookedTransformer's block may be computed apart from the rest of it."""
+    cfg = model.cfg
+    return not (
+        cfg.use_attn_in
+        or cfg.use_split_qkv_input
+        or cfg.clip_qkv is not None
+        or str(cfg.original_architecture).lower().startswith("olmo")  # normalise keys elsewhere
+        or cfg.load_in_4bit
+        or cfg.positional_embedding_type == "alibi"
+    )
+
+
+@torch.no_grad()
+def can_grow_by_hooks(model: HookedModel) -> bool:
+    """Whether a bridge's forward pass goes on with rows that hooks have added: tried on two rows of two tokens."""
+    if not is_bridge(model):
+        return False
+    any_model: Any = model
+    config = getattr(any_model.original_model, "config", None)
+    key = (getattr(model, "compatibility_mode", None), getattr(config, "_attn_implementation", None))
+    tried = _TRIED.setdefault(any_model, {})
+    if key not in tried:
+        tried[key] = _grows(any_model)
+    return tried[key]
+
+
+def _grows(model: Any) -> bool:
+    layer, device = model.cfg.n_layers - 1, model.cfg.device
+    values = torch.linspace(-3.0, 3.0, model.cfg.d_model)[None]
+    bank = Bank([SteeringVector(values, layer, stamp(model))])
+
+    def growth(sources: list[int] | None) -> Growth:
+        rows, ones, zeros = torch.tensor([2, 3]), torch.tensor([1, 1]), torch.tensor([0, 0])
+        return Growth(layer, None if sources is None else torch.tensor(sources), rows, ones, zeros).to(device)
+
+    tokens = torch.tensor([[1, 2], [3, 1]], device=device) % int(model.cfg.d_vocab)
+    expected = run_all_rows(model, tokens.repeat(2, 1), [growth(None)], bank).float()
+    try:
+        found = grow_by_hooks(model, tokens, [growth([0, 1, 0, 1])], bank).float()
+    except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError):
+        return False
+    # Rows of different tokens differ by far more than any precision rounds.
+    tolerance = 1e-4 if model.cfg.dtype in (torch.float32, torch.float64) else 2e-2
+    return found.shape == expected.shape and bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+
+
+def has_live_hooks(model: HookedModel) -> bool:
+    """Whether anything would notice, or change, a forward pass: hooks of TransformerLens or PyTorch on any module."""
+    modules: Any = model
+    return any(
+        not _is_of_the_bridge(function)
+        for module in modules.modules()
+        for hooks in (module._forward_hooks, module._forward_pre_hooks)
+        for function in hooks.values()
+    )
+
+
+def padding_is_harmless(model: HookedModel) -> bool:
+    """Whether a row's numbers are its own in a wider batch; where rotary frequencies follow the width they are not."""
+    if getattr(model.cfg, "use_dynamic_ntk_rope", False):
+        return False
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    return not {"dynamic", "longrope"} & set(map(str, _values_within(rope)))
+
+
+def _on(model: Any, stack: ExitStack, layer: int, change: Any) -> None:
+    """Replace the input of a block by `change(input)` until the stack unwinds."""
+    point = model.hook_dict[resid_pre_hook(layer)]
+    # PyTorch's own hook on the hook point: behind those that are there already, and in nobody's books.
+    stack.callback(point.register_forward_hook(lambda module, args, resid: change(resid)).remove)
+
+
+def _last_position(block: Any, resid: Float[Tensor, "rows pos d_model"]) -> Float[Tensor, "rows 1 d_model"]:
+    """What a block puts out at the last position: the positions before it serve as keys and values only."""
+    from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
+
+    if resid.shape[1] == 1:
+        return block(resid)
+    before = block.ln1(resid[:, :-1])
+    _, keys, values = block.attn.calculate_qkv_matrices(before[:, :0], before, before)
+    entry = TransformerLensKeyValueCacheEntry(keys, values, frozen=True)
+    return block(resid[:, -1:], past_kv_cache_entry=entry)
+
+
+def _values_within(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, dict):
+        for value in tree.values():
+            yield from _values_within(value)
+    else:
+        yield tree
+
+
+def _is_of_the_bridge(function: Any) -> bool:
+    """Whether a bridge itself has put the hook there, to feed hook points that the wrapped model does not have."""
+    return str(getattr(function, "__module__", "")).startswith("transformer_lens.model_bridge")

@@ -1,0 +1,379 @@
+"""`explore`: the widget. Moves of the controls become views, views become figures."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import importlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from steerlens.analysis import theme
+from steerlens.analysis.figures import completions_side_by_side
+from steerlens.analysis.layer_effect import LayerEffect
+from steerlens.analysis.logit_shift import LogitShift
+from steerlens.errors import SteerlensError
+from steerlens.explorer.code_panel import code_panel_class
+from steerlens.explorer.view import Numbers, View
+from steerlens.extras import needs
+from steerlens.models import HookedModel, require_model
+from steerlens.steering import Injection, Placement, PromptPair
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+# A slider that is dragged sends a value every few milliseconds. Moves are collected for this long, then drawn once …
+_SHIFT_DELAY = 0.04
+# … and the layer effect, a pass over all layers, waits until the hand rests.
+_EFFECT_DELAY = 0.25
+
+_PLACES = ("front", "mid", "back", "last", "all", "index")
+_ORDERS = {"part of the KL divergence": "kl", "log-probability": "shift", "probability": "prob"}
+_MEASURES = {
+    "effectiveness on the words": "effectiveness",
+    "disruption beside them": "disruption",
+    "KL divergence": "kl",
+    "probability of the words": "prob_steered",
+    "norm of vector ÷ residual stream": "norm_ratio",
+}
+
+
+def explore(
+    model: HookedModel,
+    pair: PromptPair | tuple[str, str] = ("Love", "Hate"),
+    prompt: str = "I hate you because",
+    *,
+    layer: int | None = None,
+    coeff: float = 5.0,
+    placement: Placement = "front",
+    words: str | Sequence[str] = "love, hate",
+    coeffs: tuple[float, float] = (-20.0, 20.0),
+) -> Explorer:
+    """A Jupyter widget: pair, prompt, layer, coefficient and place in; next-token shift, layer effect, completions out.
+
+    The shift is drawn at once, the effect at every layer when the hand rests, completions when asked for. Vectors of
+    all layers come from one forward pass per pair, and only what changed is computed again. "As code" holds the Python
+    lines that do the same.
+
+    Args:
+        pair, prompt, layer, coeff, placement: what it shows first; the middle layer by default.
+        words: the next words to follow, without their leading space: "love, hate" or a list.
+        coeffs: the ends of the coefficient slider.
+
+    Raises:
+        SteerlensError: no model of TransformerLens, a layer or coefficient off its slider, a package of the extra
+            "notebook" missing. What is typed into the widget later shows its errors there.
+    """
+    require_model(model)
+    if not isinstance(pair, PromptPair):
+        pair = PromptPair(*pair)
+    n_layers = int(model.cfg.n_layers)
+    layer = n_layers // 2 if layer is None else layer
+    if not 0 <= layer < n_layers:
+        raise SteerlensError(f"layer {layer} is out of range for a model of {n_layers} layers; use 0 to {n_layers - 1}")
+    if not coeffs[0] <= coeff <= coeffs[1]:
+        raise SteerlensError(f"coeff = {coeff} is off the slider from {coeffs[0]} to {coeffs[1]}; pass coeffs=")
+    named = tuple(_split(words) if isinstance(words, str) else words)
+    return Explorer(Numbers(model), View(pair, prompt, layer, float(coeff), placement, named), coeffs)
+
+
+class Explorer:
+    """The widget that `explore` makes. Jupyter shows it when it is the last value of a cell.
+
+    Attributes:
+        numbers: what it shows, as results of the package's functions.
+        controls: the input widgets by name; setting `.value` on one is moving it.
+        shift_figure, effect_figure: the plotly FigureWidgets.
+        widget: all of it, to put into a layout of one's own.
+    """
+
+    def __init__(self, numbers: Numbers, view: View, coeffs: tuple[float, float]) -> None:
+        widgets, anywidget = needs("ipywidgets", "anywidget", extra="notebook")
+        del anywidget  # plotly's FigureWidget and the code panel need it: said now, not from the middle of either
+        import plotly.graph_objects as go
+
+        _let_colab_show_widgets()
+        self.numbers = numbers
+        self._pad = view.pair.pad
+        self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
+        self._drawn_effect: tuple[object, ...] = ()
+        self._completed: View | None = None
+        self._errors: dict[str, str] = {}
+        self.controls = _controls(widgets, view, n_layers=int(numbers.model.cfg.n_layers), coeffs=coeffs)
+        self.shift_figure = go.FigureWidget()
+        self.effect_figure = go.FigureWidget()
+        self._shift_box = widgets.Box([self.shift_figure])
+        self._effect_box = widgets.Box([self.effect_figure])
+        self._status, self._error = widgets.HTML(), widgets.HTML()
+        self._button = widgets.Button(description="Complete", icon="play", button_style="primary")
+        self._completions = widgets.HTML()
+        self._code = code_panel_class()(code=view.code(numbers.model))
+        self.widget = self._laid_out(widgets)
+        for control in self.controls.values():
+            control.observe(self._moved, names="value")
+        self._button.on_click(lambda button: self.complete())
+        self.update()
+
+    @property
+    def view(self) -> View:
+        """What the controls say now.
+
+        Raises:
+            SteerlensError: both prompts of the pair are empty.
+        """
+        value = {name: control.value for name, control in self.controls.items()}
+        return View(
+            pair=PromptPair(value["positive"], value["negative"], self._pad),
+            prompt=value["prompt"],
+            layer=value["layer"],
+            coeff=value["coeff"],
+            placement=value["index"] if value["placement"] == "index" else value["placement"],
+            words=_split(value["words"]),
+            by=value["by"],
+            measure=value["measure"],
+            n=value["n"],
+            max_new_tokens=value["max_new_tokens"],
+            seed=value["seed"],
+        )
+
+    @property
+    def shift(self) -> LogitShift:
+        """The result behind the bars."""
+        return self.numbers.shift(self.view)
+
+    @property
+    def effect(self) -> LayerEffect:
+        """The result behind the layer plot."""
+        return self.numbers.effect(self.view)
+
+    @property
+    def code(self) -> str:
+        """The Python lines that do the same."""
+        return self.view.code(self.numbers.model)
+
+    @property
+    def error(self) -> str:
+        """The line of error that is shown, as HTML; empty when all is well."""
+        return self._error.value
+
+    @property
+    def completions_html(self) -> str:
+        """The completions that are shown, all text escaped; empty before the first are asked for."""
+        return self._completions.value
+
+    def update(self) -> None:
+        """Draw everything as the controls say, now. Moves do it by themselves, a moment later."""
+        self._draw_shift()
+        self._draw_effect()
+
+    def complete(self) -> None:
+        """Sample the completions and show them."""
+        self._button.disabled, self._button.description = True, "sampling …"
+        try:
+            with self._errors_shown("completions"):
+                view = self.view
+                shown = completions_side_by_side(self.numbers.completions(view), n=view.n)
+                self._completions.value, self._completed = shown.html, view
+                self._mark_stale(self._completions, False)
+        finally:
+            self._button.disabled, self._button.description = False, "Complete"
+
+    def _moved(self, change: Any) -> None:
+        self.controls["index"].layout.display = "" if self.controls["placement"].value == "index" else "none"
+        self._soon(self._draw_shift, _SHIFT_DELAY)
+        # Each move puts it off again: it is drawn when the hand rests.
+        self._soon(self._draw_effect, _EFFECT_DELAY, again=True)
+
+    def _soon(self, draw: Callable[[], None], delay: float, *, again: bool = False) -> None:
+        """Call `draw` after `delay` seconds, once for all moves until then; at once where no event loop runs."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            draw()
+            return
+        if draw in self._timers:
+            if not again:
+                return
+            self._timers.pop(draw).cancel()
+
+        def fire() -> None:
+            self._timers.pop(draw, None)
+            draw()
+
+        self._timers[draw] = loop.call_later(delay, fire)
+
+    def _draw_shift(self) -> None:
+        self._mark_stale(self._shift_box, True)
+        with self._errors_shown("shift"):
+            begin = time.perf_counter()
+            view = self.view
+            shift = self.numbers.shift(view)
+            redraw(self.shift_figure, shift.plot())
+            self._mark_layer(view.layer)
+            self._mark_stale(self._completions, self._completed is not None and view.sampled != self._completed.sampled)
+            self._code.code = view.code(self.numbers.model)
+            self._status.value = _status(shift, self.numbers.injection(view), time.perf_counter() - begin)
+            self._mark_stale(self._shift_box, False)
+
+    def _draw_effect(self) -> None:
+        self._mark_stale(self._effect_box, True)
+        with self._errors_shown("effect"):
+            view = self.view
+            if not view.words:
+                raise SteerlensError('no words to follow; type some, such as "love, hate", to see the effect by layer')
+            effect = self.numbers.effect(view)
+            if (shown := (effect, view.measure)) != self._drawn_effect:
+                redraw(self.effect_figure, effect.plot(view.measure))
+                self._drawn_effect = shown
+            self._mark_layer(view.layer)
+            self._mark_stale(self._effect_box, False)
+
+    def _mark_layer(self, layer: int) -> None:
+        """Move the line at the chosen layer, without drawing the rest again."""
+        others = [shape for shape in self.effect_figure.layout.shapes if shape.name != "chosen layer"]
+        line = {"color": theme.INK, "width": 2, "dash": "dot"}
+        mark = {"type": "line", "name": "chosen layer", "x0": layer, "x1": layer, "y0": 0, "y1": 1, "line": line}
+        self.effect_figure.layout.shapes = [*others, {**mark, "yref": "paper"}]
+
+    @contextmanager
+    def _errors_shown(self, part: str) -> Iterator[None]:
+        """Errors of the block become one line in the widget, whatever they are: traceback and all is for a terminal."""
+        self._errors.pop(part, None)
+        try:
+            yield
+        except Exception as error:
+            text = str(error).strip().partition("\n")[0] or "no message"
+            self._errors[part] = text if isinstance(error, SteerlensError) else f"{type(error).__name__}: {text}"
+        # One mistake is often in the way of all parts; it is told once.
+        lines = [html.escape(text) for text in dict.fromkeys(self._errors.values())]
+        shown = f'<span class="steerlens-error" role="alert">{"<br>".join(lines)}</span>' if lines else ""
+        self._error.value = shown
+
+    @staticmethod
+    def _mark_stale(widget: Any, stale: bool) -> None:
+        """Fade what no longer belongs to the controls."""
+        (widget.add_class if stale else widget.remove_class)("steerlens-stale")
+
+    def _laid_out(self, widgets: Any) -> Any:
+        def row(*names: str) -> Any:
+            return widgets.HBox([self.controls[name] for name in names], layout={"flex_flow": "row wrap"})
+
+        for box in (self._shift_box, self._effect_box):
+            box.add_class("steerlens-figure")
+        code = widgets.Accordion([self._code], titles=("As code",), selected_index=None)
+        sampling = widgets.HBox(
+            [self._button, *(self.controls[name] for name in ("n", "max_new_tokens", "seed"))],
+            layout={"flex_flow": "row wrap", "align_items": "center"},
+        )
+        figures = widgets.HBox([self._shift_box, self._effect_box], layout={"flex_flow": "row wrap"})
+        whole = widgets.VBox(
+            [
+                row("positive", "negative", "prompt"),
+                row("layer", "coeff", "placement", "index"),
+                row("words", "by", "measure"),
+                self._status,
+                self._error,
+                figures,
+                sampling,
+                self._completions,
+                code,
+            ]
+        )
+        whole.add_class("steerlens-explorer")
+        return whole
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return self.widget._repr_mimebundle_(**options)
+
+    def __repr__(self) -> str:
+        view = self.view
+        return f"Explorer({view.coeff:g} × ({view.pair}) at layer {view.layer}, {view.placement}; {view.prompt!r})"
+
+
+def redraw(widget: go.FigureWidget, figure: go.Figure) -> None:
+    """Make a FigureWidget show `figure`, in one message to the browser; traces that match are changed in place."""
+    layout = figure.layout.to_plotly_json()
+    if widget.layout.template == figure.layout.template:
+        layout.pop("template", None)  # long, and always the same
+    with widget.batch_update():
+        if [trace.type for trace in widget.data] == [trace.type for trace in figure.data]:
+            for old, new in zip(widget.data, figure.data, strict=True):
+                old.update(new.to_plotly_json(), overwrite=True)
+        else:
+            widget.data = ()
+            widget.add_traces(figure.data)
+        widget.layout.update(layout, overwrite=True)
+
+
+def _controls(widgets: Any, view: View, *, n_layers: int, coeffs: tuple[float, float]) -> dict[str, Any]:
+    """The input widgets by name, set to the view."""
+
+    # Text is taken when Enter is pressed or the field is left: a pair is not extracted at every letter.
+    def text(value: str, description: str, width: str) -> Any:
+        layout = {"width": width}
+        return widgets.Text(value, description=description, continuous_update=False, layout=layout, style=style)
+
+    style, wide = {"description_width": "initial"}, {"width": "380px"}
+    places = view.placement if view.placement in _PLACES else "index"
+    index = view.placement if places == "index" else 0
+    return {
+        "positive": text(view.pair.positive, "towards", "230px"),
+        "negative": text(view.pair.negative, "away from", "230px"),
+        "prompt": text(view.prompt, "prompt", "480px"),
+        "layer": widgets.IntSlider(view.layer, 0, n_layers - 1, description="layer", layout=wide, style=style),
+        "coeff": widgets.FloatSlider(
+            view.coeff, min=coeffs[0], max=coeffs[1], step=0.5, description="coefficient", layout=wide, style=style
+        ),
+        "placement": widgets.Dropdown(
+            options=_PLACES, value=places, description="place", layout={"width": "150px"}, style=style
+        ),
+        "index": widgets.IntText(
+            index,
+            description="position",
+            layout={"width": "130px", "display": None if places == "index" else "none"},
+            style=style,
+        ),
+        "words": text(", ".join(view.words), "next words to follow", "380px"),
+        "by": widgets.Dropdown(
+            options=_ORDERS, value=view.by, description="show what moved most in", layout=wide, style=style
+        ),
+        "measure": widgets.Dropdown(
+            options=_MEASURES, value=view.measure, description="by layer", layout={"width": "300px"}, style=style
+        ),
+        "n": widgets.BoundedIntText(view.n, 1, 20, description="samples", layout={"width": "120px"}, style=style),
+        "max_new_tokens": widgets.BoundedIntText(
+            view.max_new_tokens, min=1, max=400, description="tokens", layout={"width": "130px"}, style=style
+        ),
+        "seed": widgets.BoundedIntText(
+            view.seed, min=0, max=2**31 - 1, description="seed", layout={"width": "130px"}, style=style
+        ),
+    }
+
+
+def _split(words: str) -> tuple[str, ...]:
+    """The words of a line separated by commas, each once."""
+    return tuple(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
+
+
+def _status(shift: LogitShift, injection: Injection, seconds: float) -> str:
+    row = shift.summary.iloc[-1]
+    vector = injection.vector
+    parts = [
+        f"<b>{html.escape(vector.title)}</b> at layer {vector.layer}, placed at {injection.placement}",
+        f"length of the vector {theme.number(vector.norm)}",
+        f"KL from unsteered <b>{theme.number(row['kl'])} nats</b>",
+        f"entropy {theme.number(row['entropy_base'])} → {theme.number(row['entropy'])} nats",
+        f"likeliest next token <b>{html.escape(theme.visible_token(row['top_token']))}</b> "
+        f"{theme.percent(row['top_prob_base'])} → {theme.percent(row['top_prob'])}",
+        f"{seconds * 1000:.0f} ms",
+    ]
+    return f'<span class="steerlens-status">{" · ".join(parts)}</span>'
+
+
+def _let_colab_show_widgets() -> None:
+    """Colab shows widgets that are not its own (plotly's are not) only where the page has asked for them."""
+    if "google.colab" in sys.modules:
+        importlib.import_module("google.colab.output").enable_custom_widget_manager()

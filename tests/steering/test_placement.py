@@ -1,0 +1,87 @@
+"""Where a vector goes: names, indices, and the positions that they mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steerlens.errors import SteerlensError
+from steerlens.steering.placement import NAMES, check_fit, check_placement, first_positions, needs_length
+from tests.reference import placed
+
+many = settings(max_examples=200, deadline=None, derandomize=True)
+fixed = st.sampled_from(["front", "mid", "back"]) | st.integers(-12, 12)
+
+
+@pytest.mark.parametrize("placement", [*NAMES, 0, 5, -1])
+def test_names_and_indices(placement: Any) -> None:
+    check_placement(placement)
+
+
+@pytest.mark.parametrize("placement", ["FRONT", "", " front", None, True, False, 1.0, [0], np.array(1), object()])
+def test_everything_else_is_refused(placement: Any) -> None:
+    with pytest.raises(SteerlensError, match="use one of front, mid, back, all, last, or an index"):
+        check_placement(placement)
+
+
+@pytest.mark.parametrize(
+    ("placement", "span", "length", "first"),
+    [
+        ("front", 2, 7, 0),
+        ("mid", 1, 7, 3),
+        ("mid", 2, 7, 2),
+        ("mid", 3, 7, 2),
+        ("mid", 4, 8, 2),
+        ("mid", 7, 7, 0),
+        ("back", 2, 7, 5),
+        ("back", 7, 7, 0),
+        ("last", 1, 7, 6),
+        (3, 2, 7, 3),
+        (-3, 2, 7, 4),
+        (-1, 1, 7, 6),
+    ],
+)
+def test_first_positions(placement: Any, span: int, length: int, first: int) -> None:
+    got = first_positions(placement, span, torch.tensor([length, length + 2]))
+    assert got[0] == first
+    assert got.dtype == torch.int64
+
+
+@many
+@given(placement=fixed, span=st.integers(1, 8), length=st.integers(1, 12))
+def test_what_fits_lies_inside_and_what_lies_inside_fits(placement: Any, span: int, length: int) -> None:
+    first = int(first_positions(placement, span, torch.tensor([length]))[0])
+    inside = first >= 0 and first + span <= length
+    try:
+        check_fit(placement, span, length)
+    except SteerlensError as error:
+        assert not inside
+        assert str(span) in str(error)
+        assert str(length) in str(error)
+        assert "; use" in str(error)
+    else:
+        assert inside
+        values = torch.arange(1.0, span + 1)[:, None]
+        assert placed(values, placement, length)[first : first + span].equal(values)
+
+
+@many
+@given(placement=fixed, span=st.integers(1, 4), length=st.integers(4, 12), more=st.integers(1, 20))
+def test_only_placements_that_need_the_length_move_with_it(placement: Any, span: int, length: int, more: int) -> None:
+    first, later = first_positions(placement, span, torch.tensor([length, length + more])).tolist()
+    if not needs_length(placement):
+        assert first == later
+    elif placement != "mid":
+        assert later == first + more
+
+
+@pytest.mark.parametrize("placement", ["all", "last"])
+def test_one_position_is_all_that_all_and_last_take(placement: Any) -> None:
+    check_fit(placement, 1, 1)
+    with pytest.raises(SteerlensError, match=r"vector\.at\(i\)"):
+        check_fit(placement, 2, 9)
