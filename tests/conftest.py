@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class Case:
         return not self.kind.endswith("raw") and self.architecture != "llama"
 
 
-@lru_cache(maxsize=None)
+@cache
 def make_tokenizer(kind: str = "plain") -> Any:
     """A tokenizer over the embedded model's vocabulary, never saved anywhere. Shared: change only copies.
 
@@ -79,17 +80,19 @@ def make_tokenizer(kind: str = "plain") -> Any:
     core.add_special_tokens(sorted(set(special.values())))
     if kind == "prepends":
         start = (special["bos_token"], core.token_to_id(special["bos_token"]))
-        core.post_processor = TemplateProcessing(single=f"{start[0]} $A", pair=f"{start[0]} $A $B", special_tokens=[start])
+        core.post_processor = TemplateProcessing(
+            single=f"{start[0]} $A", pair=f"{start[0]} $A $B", special_tokens=[start]
+        )
     return PreTrainedTokenizerFast(tokenizer_object=core, **special)
 
 
-@lru_cache(maxsize=None)
+@cache
 def plain_model(architecture: str) -> Any:
     """The tiny Hugging Face model of an architecture. Shared by all tests: nothing may change it."""
     return reference.tiny_model(architecture, vocab=VOCAB)
 
 
-@lru_cache(maxsize=None)
+@cache
 def loaded(architecture: str, kind: str, tokenizer: str = "plain", dtype: str = "float32") -> Any:
     """The tiny model as steerlens loads it. Shared by all tests: nothing may change it."""
     return sl.load_model(
@@ -103,8 +106,10 @@ def loaded(architecture: str, kind: str, tokenizer: str = "plain", dtype: str = 
 
 
 def live_hooks(model: Any) -> dict[str, int]:
-    """How many hooks are on the model, by place: at hook points TransformerLens' own list and what PyTorch really calls;
-    before the blocks and the wrapped model, where steerlens looks at the state of the forward pass.
+    """How many hooks are on the model, by place.
+
+    At hook points TransformerLens' own list and what PyTorch really calls; before the blocks and the wrapped model,
+    where steerlens looks at the state of the forward pass.
 
     (transformers puts hooks of its own on the modules of a bridge at its first run; they are none of ours.)
     """
@@ -116,6 +121,21 @@ def live_hooks(model: Any) -> dict[str, int]:
         found[f"before block {layer}"] = len(block._forward_pre_hooks)
     found["before all"] = len(getattr(model, "original_model", model)._forward_pre_hooks)
     return {name: count for name, count in found.items() if count}
+
+
+@contextmanager
+def hooks_removed(model: Any) -> Iterator[None]:
+    """Takes off, at the end, every hook set inside: permanent ones too, but not those that a bridge set on itself."""
+    points = list({id(point): point for point in model.hook_dict.values()}.values())
+    before = {id(handle) for point in points for handle in point.fwd_hooks}
+    try:
+        yield
+    finally:
+        for point in points:
+            for handle in point.fwd_hooks:
+                if id(handle) not in before:
+                    handle.hook.remove()
+            point.fwd_hooks[:] = [handle for handle in point.fwd_hooks if id(handle) in before]
 
 
 @pytest.fixture(params=[(a, k) for a in reference.ARCHITECTURES for k in KINDS], ids=lambda p: f"{p[0]}-{p[1]}")
@@ -167,7 +187,9 @@ def demo() -> Any:
 def _gpt2_tokenizer() -> Any:
     folder = DATA / "tokenizers" / "gpt2"
     if not folder.is_dir():
-        pytest.skip(f"GPT-2's tokenizer is not at {folder}; set STEERLENS_DATA to the folder that holds tokenizers/gpt2")
+        pytest.skip(
+            f"GPT-2's tokenizer is not at {folder}; set STEERLENS_DATA to the folder that holds tokenizers/gpt2"
+        )
     from transformers import GPT2TokenizerFast
 
     return GPT2TokenizerFast.from_pretrained(folder)

@@ -16,7 +16,9 @@ ARCHITECTURES = ("gpt2", "llama", "opt", "gptj")
 N_LAYERS, D_MODEL, N_CTX = 3, 32, 64
 
 
-def tiny_model(architecture: str, *, vocab: int, seed: int = 0, n_layers: int = N_LAYERS, n_ctx: int = N_CTX) -> nn.Module:
+def tiny_model(
+    architecture: str, *, vocab: int, seed: int = 0, n_layers: int = N_LAYERS, n_ctx: int = N_CTX
+) -> nn.Module:
     """A Hugging Face model of the architecture with random weights: small, but its predictions are far from flat."""
     import transformers as hf
 

@@ -66,7 +66,7 @@ def token_set(
 
 
 def shift_of_set(
-    steered: Float[Tensor, "*cell d_vocab"], base: Float[Tensor, "*cell d_vocab"], members: Bool[Tensor, " d_vocab"]
+    steered: Float[Tensor, "*cell d_vocab"], base: Float[Tensor, "*cell d_vocab"], members: Bool[Tensor, " token"]
 ) -> ShiftOfSet:
     """Effectiveness, disruption and the two parts' KL for every pair of distributions.
 

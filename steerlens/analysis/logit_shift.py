@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,7 @@ def logit_shift(
     *,
     top_k: int = 10,
     by: By = "shift",
+    min_prob: float = 0.0,
     follow: Words = (),
     pieces: Pieces = "error",
     positions: Positions = "last",
@@ -106,6 +108,8 @@ def logit_shift(
         top_k: how many rises and how many falls.
         by: what "most" means: the change of log-probability (which favours rare tokens), the token's part of the KL
             divergence, or the change of probability.
+        min_prob: pass over tokens that neither run gives this probability (1e-4, say, leaves the rare ones out, whose
+            log-probability moves most and matters least); followed words stay.
         follow: words to report in any case (`" wedding"`, with its space), or token ids.
         pieces: what to do with a followed word that is several tokens: "error", its "first" piece, or "all".
         positions: behind the last token of each prompt, or behind every token.
@@ -124,6 +128,8 @@ def logit_shift(
         raise SteerlensError(f"top_k must be a whole number from 1 to {vocab} (the vocabulary), got {top_k!r}")
     if by not in ("shift", "kl", "prob"):
         raise SteerlensError(f"by={by!r} is unknown; use 'shift', 'kl' or 'prob'")
+    if not 0.0 <= min_prob < 1.0:
+        raise SteerlensError(f"min_prob is a probability from 0 to below 1, got {min_prob!r}")
     followed: dict[int, str] = {}
     if isinstance(follow, str | int) or len(follow):
         followed = named_tokens(model, follow, pieces=pieces)
@@ -131,7 +137,7 @@ def logit_shift(
     averaging = len(texts) > 1 and positions == "last"
     mean = PromptMean() if averaging else None
     for part in job.cells(batch_size=batch_size, memory_budget=memory_budget):
-        tokens.append(_moved_tokens(part, top_k, by, list(followed)))
+        tokens.append(_moved_tokens(part, top_k, by, min_prob, list(followed)))
         cells.append(_cell_numbers(part))
         if mean is not None:
             mean.take(part)
@@ -146,13 +152,16 @@ def logit_shift(
         "placements": [one.placement for one in conditions],
         "top_k": top_k,
         "by": by,
+        "min_prob": min_prob,
         "follow": list(followed.values()),
         "positions": positions,
         **run_settings(model),
     }
     mean_frame = None
     if mean is not None:
-        mean_frame = mean.frame(model, conditions, job.distinct, top_k=top_k, by=by, follow=list(followed))
+        mean_frame = mean.frame(
+            model, conditions, job.distinct, top_k=top_k, by=by, min_prob=min_prob, follow=list(followed)
+        )
     return LogitShift(frame, summary, mean_frame, settings)
 
 
@@ -165,7 +174,7 @@ _COLUMNS = (
 _SUMMARY_COLUMNS = ("kl", "entropy", "entropy_base", "top_token", "top_prob", "top_prob_base")
 
 
-def _moved_tokens(part: Compared, top_k: int, by: By, follow: list[int]) -> Arrays:
+def _moved_tokens(part: Compared, top_k: int, by: By, min_prob: float, follow: list[int]) -> Arrays:
     """One entry per cell and token: the rises, the falls and the followed, each token once."""
     steered, base = part.logprobs, part.base
     change = steered - base
@@ -175,7 +184,10 @@ def _moved_tokens(part: Compared, top_k: int, by: By, follow: list[int]) -> Arra
         scores = steered.exp() * change
     else:
         scores = steered.exp() - base.exp()
-    rises, falls = scores.topk(top_k, dim=1).indices, scores.topk(top_k, dim=1, largest=False).indices
+    # By log-probabilities: of the two, the probability itself would cost another [cells vocab] each.
+    enough = torch.maximum(steered, base) >= (math.log(min_prob) if min_prob else -math.inf)
+    rises = scores.where(enough, -math.inf).topk(top_k, dim=1).indices
+    falls = scores.where(enough, math.inf).topk(top_k, dim=1, largest=False).indices
     named = torch.tensor(follow, dtype=torch.long, device=steered.device).expand(len(steered), -1)
     ids = torch.cat([rises, falls, named], 1)
     width = ids.shape[1]
@@ -188,7 +200,9 @@ def _moved_tokens(part: Compared, top_k: int, by: By, follow: list[int]) -> Arra
         found[f"rank_{name}"] = torch.stack(above, 1) + 1
     # A followed token may be among the rises, and in a small vocabulary a rise among the falls: the first one stays.
     earlier = torch.ones(width, width, device=ids.device).tril(-1).bool()
-    once = ~((ids[:, :, None] == ids[:, None, :]) & earlier).any(2).flatten().cpu().numpy()
+    valid = torch.cat([enough.gather(1, ids[:, : 2 * top_k]), torch.ones_like(named, dtype=torch.bool)], 1)
+    again = ((ids[:, :, None] == ids[:, None, :]) & earlier & valid[:, None, :]).any(2)
+    once = (valid & ~again).flatten().cpu().numpy()
     arrays = {name: values.flatten().cpu().numpy()[once] for name, values in found.items()}
     leaf, prompt, position = part.where.repeat_interleave(width, dim=1).numpy()[:, once]
     arrays |= {"distinct": leaf, "prompt": prompt, "position": position}

@@ -49,8 +49,13 @@ class Magnitudes:
         rows = self.frame[(self.frame["kind"] == "vector") & self.frame["ratio"].notna()]
         if rows.empty:
             raise SteerlensError("a ratio needs a vector and a prompt to compare it with; give magnitudes both")
-        title = "norm of the vector (share of the prompt's norm there)"
-        return norm_growth(rows, value="ratio", value_title=title, mark_layer=mark_layer)
+        return norm_growth(
+            rows,
+            value="ratio",
+            value_title="norm of the vector / of the prompt",
+            mark_layer=mark_layer,
+            title="Vectors against prompts, by layer",
+        )
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -56,6 +57,7 @@ class PromptMean:
         *,
         top_k: int,
         by: str,
+        min_prob: float,
         follow: Sequence[int],
     ) -> pd.DataFrame:
         """The tokens whose mean moved most, and the followed, per steered condition (see `LogitShift.mean_frame`)."""
@@ -67,7 +69,10 @@ class PromptMean:
             n = self._seen[distinct[number]]
             shift = means["logprob_steered"] - means["logprob_base"]
             scores = {"shift": shift, "kl": means["kl_part"], "prob": means["prob_steered"] - means["prob_base"]}[by]
-            rises, falls = scores.topk(top_k).indices, scores.topk(top_k, largest=False).indices
+            enough = torch.maximum(means["prob_steered"], means["prob_base"]) >= min_prob
+            rises = scores.where(enough, -math.inf).topk(top_k).indices
+            falls = scores.where(enough, math.inf).topk(top_k, largest=False).indices
+            rises, falls = rises[enough[rises]], falls[enough[falls]]
             ids = torch.cat([rises, falls, torch.tensor(follow, dtype=torch.long, device=shift.device)])
             half = t_quantile(0.975, n - 1) * (squares[ids] / (n - 1) / n).sqrt()
             values = {name: value[ids] for name, value in means.items()}
@@ -75,7 +80,7 @@ class PromptMean:
             rows = pd.DataFrame({name: value.double().cpu().numpy() for name, value in values.items()})
             rows.insert(0, "token_id", ids.cpu().numpy())
             rows.insert(0, "token", token_strings(model, ids.tolist()))
-            rows["top"] = ["rise"] * top_k + ["fall"] * top_k + [""] * len(follow)
+            rows["top"] = ["rise"] * len(rises) + ["fall"] * len(falls) + [""] * len(follow)
             rows["followed"] = rows["token_id"].isin(list(follow))
             rows = rows.drop_duplicates("token_id").sort_values("shift", ascending=False, kind="stable")
             shared = {**shared_columns(number, condition), "prompt": f"each of {n} prompts (mean)", "n_prompts": n}

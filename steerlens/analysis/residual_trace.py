@@ -146,8 +146,8 @@ class FinalNorm:
 
 def read_out(model: HookedModel, resid: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows d_vocab"]:
     """Log-probabilities if the model ended at these residual-stream vectors: its own last norm and unembedding."""
-    dtype = model.W_U.dtype  # type: ignore[attr-defined]
-    logits = model.unembed(model.ln_final(resid[None].to(dtype)))[0]  # type: ignore[attr-defined]
+    like = model.W_U  # type: ignore[attr-defined]
+    logits = model.unembed(model.ln_final(resid[None].to(like.device, like.dtype)))[0]  # type: ignore[attr-defined]
     cap = getattr(model.cfg, "output_logits_soft_cap", None)
     if cap is not None and cap > 0:
         logits = cap * torch.tanh(logits / cap)

@@ -201,7 +201,7 @@ class Store:
                     continue
                 (run,) = db.execute("SELECT id FROM run WHERE key = ?", (key,)).fetchone()
                 db.executemany(
-                    "INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?)", [(run, p, s, _bound(t), *r) for p, s, t, *r in rows]
+                    "INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?)", [(run, *row) for row in rows]
                 )
 
     def frame(self, sweep: int) -> pd.DataFrame:
@@ -261,13 +261,10 @@ class Store:
         expected, digest, receipts = self._db.execute(
             "SELECT rows, digest, receipts FROM run WHERE id = ?", (run,)
         ).fetchone()
-        rows = [
-            (prompt, sample, _unbound(text), n_tokens, finished)
-            for prompt, sample, text, n_tokens, finished in self._db.execute(
-                "SELECT prompt, sample, completion, n_tokens, finished FROM completion WHERE run = ? ORDER BY prompt, sample",
-                (run,),
-            )
-        ]
+        rows = self._db.execute(
+            "SELECT prompt, sample, completion, n_tokens, finished FROM completion WHERE run = ? ORDER BY prompt, sample",
+            (run,),
+        ).fetchall()
         if len(rows) != expected or _digest([rows, receipts]) != digest:
             raise _damage(f"the completions of run {run} are not those that were written")
         return rows, [one | {"positions": tuple(one["positions"])} for one in json.loads(receipts)]
@@ -470,17 +467,4 @@ def _rows(frame: pd.DataFrame) -> list[tuple[int, int, str, int, int]]:
 
 def _digest(content: Any) -> str:
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
-
-
-def _bound(text: str) -> str | bytes:
-    """Text as SQLite takes it: lone surrogates, which odd tokenizers make of broken bytes, are no UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
-    return text
-
-
-def _unbound(value: str | bytes) -> str:
-    return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
 

@@ -82,7 +82,7 @@ class TokenMap:
                 + "".join(f'<th scope="col">{head}</th>' for head in heads)
                 + f"</tr></thead><tbody>{body}</tbody></table>"
             )
-        note = "Italic tokens are padding; coloured rows are those where the vector was added."
+        note = "Italic tokens are padding; coloured rows are those that the vector covers."
         return f"<style>{_STYLE}</style>{''.join(tables)}<p><small>{note}</small></p>"
 
     def _repr_html_(self) -> str:

@@ -7,14 +7,17 @@ machine without accelerators share instead of copying.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import pickle
 import socket
+import sys
 import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import pandas as pd
@@ -206,7 +209,7 @@ class _Worker:
 def pack(value: Any) -> tuple[bytes, list[Any]]:
     """A value as bytes and, apart from them, the bytes of its tensors (numpy arrays, which Ray shares, not copies).
 
-    Tensors come from any device. Their strides are kept, since matrix products round according to them.
+    Tensors come from any device. The order of their axes in memory is kept: matrix products round according to it.
     """
     from ray import cloudpickle
 
@@ -216,7 +219,7 @@ def pack(value: Any) -> tuple[bytes, list[Any]]:
 
     class Packer(cloudpickle.CloudPickler):
         def persistent_id(self, one: Any) -> Any:
-            if not isinstance(one, Tensor) or one.is_meta or one.layout != torch.strided:
+            if not isinstance(one, Tensor) or one.is_meta or one.layout != torch.strided or one.numel() == 0:
                 return None
             if id(one) not in numbers:
                 numbers[id(one)] = len(arrays)
@@ -229,8 +232,19 @@ def pack(value: Any) -> tuple[bytes, list[Any]]:
             parameter = isinstance(one, torch.nn.Parameter)
             return numbers[id(one)], one.dtype, shape, order, one.device.type != "cpu", parameter, one.requires_grad
 
+        def reducer_override(self, one: Any) -> Any:
+            # transformers leaves hooks on a model that look at a context variable of their module: it goes by its name.
+            if isinstance(one, ContextVar) or type(one).__name__ == "CompileableContextVar":
+                return _named, _name_of(one)
+            return super().reducer_override(one)
+
     stream = io.BytesIO()
-    Packer(stream).dump(value)
+    try:
+        Packer(stream).dump(value)
+    except (TypeError, AttributeError, ValueError, pickle.PicklingError, RecursionError) as error:
+        raise SteerlensError(
+            f"the model cannot be sent to Ray workers ({_first_line(error)}); load it anew, or use engine='local'"
+        ) from error
     return stream.getvalue(), arrays
 
 
@@ -253,6 +267,19 @@ def unpack(packed: tuple[bytes, list[Any]], *, device: str) -> Any:
             return made[number]
 
     return Unpacker(io.BytesIO(data)).load()
+
+
+def _name_of(one: object) -> tuple[str, str]:
+    """The module and the name in it under which something is to be had."""
+    for module in list(sys.modules.values()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is one and getattr(module, "__name__", None):
+                return module.__name__, name
+    raise pickle.PicklingError(f"{one!r} belongs to no module")
+
+
+def _named(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
 
 
 def _ray() -> Any:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steerlens.models import HookedModel
+from steerlens.models import HookedModel, ModelStamp
 from steerlens.steering.conditions import Condition, Injection, check_condition
 from steerlens.steering.placement import check_fit, first_positions
 from steerlens.steering.vectors import SteeringVector
@@ -94,13 +94,14 @@ class Tree:
         branches: dict[tuple[Branch, int, tuple[object, ...]], Branch] = {}
         # Nothing is added to a row by a vector of zeros (coefficient 0, two equal prompts).
         acts: dict[int, bool] = {}
-        checked: set[int] = set()
+        known: set[ModelStamp] = set()  # reading a model's stamp waits for its device: once is enough
         leaves: dict[Branch, int] = {}
         leaf_of = []
         for condition in conditions:
-            if any(id(injection.vector) not in checked for injection in condition.injections):
+            stamps = {injection.vector.model for injection in condition.injections}
+            if not stamps <= known:
                 check_condition(model, condition)
-                checked.update(id(injection.vector) for injection in condition.injections)
+                known |= stamps
             by_layer: dict[int, list[Injection]] = {}
             for injection in condition.injections:
                 vector = injection.vector

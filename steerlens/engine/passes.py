@@ -127,7 +127,7 @@ class Job:
         if can_walk_blocks(self.model):
             return "walk"
         # Nothing to be saved where every row begins with the first block.
-        late = any(leaf.first_layer > 0 for leaf in self.tree.leaves)
+        late = any(branch.layer > 0 for leaf in self.tree.leaves for branch in leaf.path())
         return "hooks" if late and can_grow_by_hooks(self.model) else "rows"
 
     def _walked(self, batch: Batch, bank: Bank, clean: Tensor | None) -> tuple[_AtEnd, Tensor | None]:

@@ -9,26 +9,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from steerlens.analysis import theme
 from steerlens.analysis.figures import completions_side_by_side
 from steerlens.analysis.layer_effect import LayerEffect
 from steerlens.analysis.logit_shift import LogitShift
 from steerlens.errors import SteerlensError
-from steerlens.explorer.code_panel import code_panel_class
+from steerlens.explorer.panels import code_panel_class, figures_class
 from steerlens.explorer.view import Numbers, View
 from steerlens.extras import needs
 from steerlens.models import HookedModel, require_model
 from steerlens.steering import Injection, Placement, PromptPair
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 # A slider that is dragged sends a value every few milliseconds. Moves are collected for this long, then drawn once …
 _SHIFT_DELAY = 0.04
 # … and the layer effect, a pass over all layers, waits until the hand rests.
 _EFFECT_DELAY = 0.25
+
+_FIGURE_HEIGHT = 500
 
 _PLACES = ("front", "mid", "back", "last", "all", "index")
 _ORDERS = {"part of the KL divergence": "kl", "log-probability": "shift", "probability": "prob"}
@@ -86,31 +85,27 @@ class Explorer:
     Attributes:
         numbers: what it shows, as results of the package's functions.
         controls: the input widgets by name; setting `.value` on one is moving it.
-        shift_figure, effect_figure: the plotly FigureWidgets.
+        shift_figure, effect_figure: the plotly figures that are shown.
         widget: all of it, to put into a layout of one's own.
     """
 
     def __init__(self, numbers: Numbers, view: View, coeffs: tuple[float, float]) -> None:
-        widgets, anywidget = needs("ipywidgets", "anywidget", extra="notebook")
-        del anywidget  # plotly's FigureWidget and the code panel need it: said now, not from the middle of either
-        import plotly.graph_objects as go
-
+        (widgets,) = needs("ipywidgets", extra="notebook")
+        new_figures, new_code = figures_class(), code_panel_class()
         _let_colab_show_widgets()
         self.numbers = numbers
         self._pad = view.pair.pad
         self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
-        self._drawn_effect: tuple[object, ...] = ()
+        self._effect_drawn: tuple[object, ...] = ()
         self._completed: View | None = None
         self._errors: dict[str, str] = {}
         self.controls = _controls(widgets, view, n_layers=int(numbers.model.cfg.n_layers), coeffs=coeffs)
-        self.shift_figure = go.FigureWidget()
-        self.effect_figure = go.FigureWidget()
-        self._shift_box = widgets.Box([self.shift_figure])
-        self._effect_box = widgets.Box([self.effect_figure])
+        self.shift_figure, self.effect_figure = theme.new_figure(), theme.new_figure()
+        self._figures = new_figures(figures=["{}", "{}"], stale=[False, False])
         self._status, self._error = widgets.HTML(), widgets.HTML()
         self._button = widgets.Button(description="Complete", icon="play", button_style="primary")
         self._completions = widgets.HTML()
-        self._code = code_panel_class()(code=view.code(numbers.model))
+        self._code = new_code(code=view.code(numbers.model))
         self.widget = self._laid_out(widgets)
         for control in self.controls.values():
             control.observe(self._moved, names="value")
@@ -177,7 +172,7 @@ class Explorer:
                 view = self.view
                 shown = completions_side_by_side(self.numbers.completions(view), n=view.n)
                 self._completions.value, self._completed = shown.html, view
-                self._mark_stale(self._completions, False)
+                self._mark_completions(view)
         finally:
             self._button.disabled, self._button.description = False, "Complete"
 
@@ -206,42 +201,45 @@ class Explorer:
         self._timers[draw] = loop.call_later(delay, fire)
 
     def _draw_shift(self) -> None:
-        self._mark_stale(self._shift_box, True)
         with self._errors_shown("shift"):
             begin = time.perf_counter()
             view = self.view
             shift = self.numbers.shift(view)
-            redraw(self.shift_figure, shift.plot())
-            self._mark_layer(view.layer)
-            self._mark_stale(self._completions, self._completed is not None and view.sampled != self._completed.sampled)
-            self._code.code = view.code(self.numbers.model)
+            self.shift_figure = shift.plot().update_layout(height=_FIGURE_HEIGHT)
+            self._show_figures()
             self._status.value = _status(shift, self.numbers.injection(view), time.perf_counter() - begin)
-            self._mark_stale(self._shift_box, False)
+            self._code.code = view.code(self.numbers.model)
+            self._mark_completions(view)
 
     def _draw_effect(self) -> None:
-        self._mark_stale(self._effect_box, True)
         with self._errors_shown("effect"):
             view = self.view
             if not view.words:
                 raise SteerlensError('no words to follow; type some, such as "love, hate", to see the effect by layer')
             effect = self.numbers.effect(view)
-            if (shown := (effect, view.measure)) != self._drawn_effect:
-                redraw(self.effect_figure, effect.plot(view.measure))
-                self._drawn_effect = shown
-            self._mark_layer(view.layer)
-            self._mark_stale(self._effect_box, False)
+            if (shown := (effect, view.measure)) != self._effect_drawn:
+                figure = effect.plot(view.measure).update_layout(height=_FIGURE_HEIGHT)
+                self.effect_figure, self._effect_drawn = figure, shown
+            self._show_figures()
 
-    def _mark_layer(self, layer: int) -> None:
-        """Move the line at the chosen layer, without drawing the rest again."""
+    def _show_figures(self) -> None:
+        """Send the figures to the browser, the chosen layer marked."""
+        layer = self.controls["layer"].value
         others = [shape for shape in self.effect_figure.layout.shapes if shape.name != "chosen layer"]
         line = {"color": theme.INK, "width": 2, "dash": "dot"}
         mark = {"type": "line", "name": "chosen layer", "x0": layer, "x1": layer, "y0": 0, "y1": 1, "line": line}
         self.effect_figure.layout.shapes = [*others, {**mark, "yref": "paper"}]
+        self._figures.figures = [self.shift_figure.to_json(), self.effect_figure.to_json()]
+
+    def _mark_completions(self, view: View) -> None:
+        """Fade the completions if they were sampled with other settings."""
+        stale = self._completed is not None and view.sampled != self._completed.sampled
+        (self._completions.add_class if stale else self._completions.remove_class)("steerlens-stale")
 
     @contextmanager
     def _errors_shown(self, part: str) -> Iterator[None]:
         """Errors of the block become one line in the widget, whatever they are: traceback and all is for a terminal."""
-        self._errors.pop(part, None)
+        self._errors.pop(part, None)  # and if the part fails again, its figure is faded: it is not of these settings
         try:
             yield
         except Exception as error:
@@ -251,24 +249,17 @@ class Explorer:
         lines = [html.escape(text) for text in dict.fromkeys(self._errors.values())]
         shown = f'<span class="steerlens-error" role="alert">{"<br>".join(lines)}</span>' if lines else ""
         self._error.value = shown
-
-    @staticmethod
-    def _mark_stale(widget: Any, stale: bool) -> None:
-        """Fade what no longer belongs to the controls."""
-        (widget.add_class if stale else widget.remove_class)("steerlens-stale")
+        self._figures.stale = ["shift" in self._errors, "effect" in self._errors]
 
     def _laid_out(self, widgets: Any) -> Any:
         def row(*names: str) -> Any:
             return widgets.HBox([self.controls[name] for name in names], layout={"flex_flow": "row wrap"})
 
-        for box in (self._shift_box, self._effect_box):
-            box.add_class("steerlens-figure")
         code = widgets.Accordion([self._code], titles=("As code",), selected_index=None)
         sampling = widgets.HBox(
             [self._button, *(self.controls[name] for name in ("n", "max_new_tokens", "seed"))],
             layout={"flex_flow": "row wrap", "align_items": "center"},
         )
-        figures = widgets.HBox([self._shift_box, self._effect_box], layout={"flex_flow": "row wrap"})
         whole = widgets.VBox(
             [
                 row("positive", "negative", "prompt"),
@@ -276,7 +267,7 @@ class Explorer:
                 row("words", "by", "measure"),
                 self._status,
                 self._error,
-                figures,
+                self._figures,
                 sampling,
                 self._completions,
                 code,
@@ -291,21 +282,6 @@ class Explorer:
     def __repr__(self) -> str:
         view = self.view
         return f"Explorer({view.coeff:g} × ({view.pair}) at layer {view.layer}, {view.placement}; {view.prompt!r})"
-
-
-def redraw(widget: go.FigureWidget, figure: go.Figure) -> None:
-    """Make a FigureWidget show `figure`, in one message to the browser; traces that match are changed in place."""
-    layout = figure.layout.to_plotly_json()
-    if widget.layout.template == figure.layout.template:
-        layout.pop("template", None)  # long, and always the same
-    with widget.batch_update():
-        if [trace.type for trace in widget.data] == [trace.type for trace in figure.data]:
-            for old, new in zip(widget.data, figure.data, strict=True):
-                old.update(new.to_plotly_json(), overwrite=True)
-        else:
-            widget.data = ()
-            widget.add_traces(figure.data)
-        widget.layout.update(layout, overwrite=True)
 
 
 def _controls(widgets: Any, view: View, *, n_layers: int, coeffs: tuple[float, float]) -> dict[str, Any]:

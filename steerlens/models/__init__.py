@@ -1,4 +1,4 @@
-"""Models: loading, what the rest of the package may rely on, and the only code that knows which TransformerLens it is."""
+"""Models: loading, what the rest may rely on, and the only code that knows which TransformerLens it is."""
 
 from steerlens.models.fingerprint import fingerprint
 from steerlens.models.loading import DEMO_MODEL_PATH, load_model

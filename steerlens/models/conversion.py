@@ -1,4 +1,4 @@
-"""Any Hugging Face causal model that TransformerLens 3.x can convert, as a HookedTransformer, without asking the hub."""
+"""Any Hugging Face causal model that TransformerLens 3.x can convert, as a HookedTransformer, without a hub."""
 
 from __future__ import annotations
 

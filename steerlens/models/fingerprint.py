@@ -1,4 +1,4 @@
-"""`fingerprint`: which computation a model is, as a short text. Where a stamp refuses a foreign vector, this tells runs apart."""
+"""`fingerprint`: which computation a model is, as a short text. A stamp refuses vectors, this tells runs apart."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from steerlens.errors import SteerlensError
 from steerlens.models.protocol import HookedModel, is_bridge
+from steerlens.models.running import live_hooks
 
 # Words per block. What is worked on stays in a core's cache, and is just too little for PyTorch to share out among
 # threads, whose meetings at every block would cost more than the sums (a hundredfold on a busy machine).
@@ -33,20 +34,21 @@ _NO_MATTER = (
 def fingerprint(model: HookedModel) -> str:
     """32 hexadecimal digits that two models share only if they compute the same completions.
 
-    Made of every bit of every parameter, the class, the configuration, and a sample of the tokenizer. It does not depend
-    on the device, on the model's name, or on how weights lie in memory. Nothing is cached, so weights edited in place
-    give another one.
+    Made of every bit of every parameter, the class, the configuration, and a sample of the tokenizer. It does not
+    depend on the device, on the model's name, or on how weights lie in memory. Nothing is cached, so weights
+    edited in place give another one.
 
-    The weights are summed up where they are: 32-bit words times fixed odd 64-bit numbers, modulo 2**64, one sum for 2**15
-    words (multilinear hashing, Carter and Wegman 1979; integer sums have no order, so every device gets the same). One
-    changed word always shows; two sets of weights agree by accident with probability below 2**-32. That reads memory
-    once (half a second per 10⁹ bytes on a CPU core, nothing to speak of on an accelerator), and only the sums leave the device.
+    The weights are summed up where they are: 32-bit words times fixed odd 64-bit numbers, modulo 2**64, one sum
+    for 2**15 words (multilinear hashing, Carter and Wegman 1979; integer sums have no order, so every device gets
+    the same). One changed word always shows; two sets of weights agree by accident with probability below 2**-32.
+    That reads memory once (half a second per 10⁹ bytes on a CPU core, nothing to speak of on an accelerator), and
+    only the sums leave the device.
 
     Raises:
         SteerlensError: hooks on the model, which change what it computes and cannot be told apart; weights that are not
             in memory (offloaded to a disk).
     """
-    hooked = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
+    hooked = [name for name, point in model.hook_dict.items() if live_hooks(point)]
     if hooked:
         raise SteerlensError(
             f"the model has hooks of yours at {hooked[0]}{' and elsewhere' if len(hooked) > 1 else ''}, so its results "
@@ -90,7 +92,7 @@ def _parameters(model: HookedModel) -> Iterator[tuple[str, Tensor]]:
     """Every parameter once, in a fixed order. A bridge may hold the wrapped model where PyTorch does not look."""
     seen: set[int] = set()
     for module in (model, getattr(model, "original_model", None)) if is_bridge(model) else (model,):
-        for name, weight in sorted(module.named_parameters()) if module is not None else ():  # type: ignore[attr-defined]
+        for name, weight in sorted(module.named_parameters()) if module is not None else ():  # type: ignore[union-attr]
             if id(weight) not in seen:
                 seen.add(id(weight))
                 yield name, weight

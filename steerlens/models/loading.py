@@ -1,4 +1,4 @@
-"""`load_model`: the embedded model, a Hugging Face name, a local directory or a live model, as a TransformerLens model."""
+"""`load_model`: the embedded model, a Hugging Face name, a directory or a live model, as a TransformerLens model."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def load_model(
                     f"a {type(source).__name__} object came without a tokenizer; "
                     "call load_model(model, tokenizer=AutoTokenizer.from_pretrained(...))"
                 )
-            # The bridge wraps in place and processing rewrites weights: work on a copy, the caller's model stays as it is.
+            # The bridge wraps in place and processing rewrites weights: the caller's model stays as it is.
             hf_model, name = copy.deepcopy(source), str(getattr(source.config, "name_or_path", "") or "live")
         elif isinstance(source, str | Path):
             if source == "demo":

@@ -16,7 +16,7 @@ from steerlens.errors import SteerlensError
 _SKETCH_ROWS, _SKETCH_COLUMNS = 4, 4
 # Half precision moves an entry by at most 2^-8 of its size; other weights differ by their own size.
 _SKETCH_TOLERANCE = 2e-2
-# Centred rows average to rounding error (under 4e-3 of their spread even in bfloat16); raw rows do not, at any width in use.
+# Centred rows average to rounding error (under 4e-3 of their spread even in bfloat16); raw rows do not, at any width.
 _CENTRED_TOLERANCE = 4e-3
 
 
@@ -113,7 +113,7 @@ def _yes(flag: bool) -> str:
 
 @torch.no_grad()
 def stamp(model: HookedModel) -> ModelStamp:
-    """The stamp of `model`, read from a few rows of its weights (microseconds; nothing is cached, nothing can be stale)."""
+    """The stamp of `model`, read from a few rows of its weights (microseconds; nothing is cached or can be stale)."""
     cfg = model.cfg
     embedding: Tensor = model.W_E  # type: ignore[attr-defined]
     rows = torch.linspace(0, embedding.shape[0] - 1, 64, device=embedding.device).long()

@@ -1,4 +1,4 @@
-"""Running a model: where a forward pass stands, key-value caches, live hooks. HookedTransformer and bridge differ only here.
+"""Running a model: where a pass stands, key-value caches, live hooks. HookedTransformer and bridge differ only here.
 
 A *row* is one sequence of a batch. Batches are padded on the left or right and come with an attention mask
 [batch pos] of ones (real) and zeros (padding); a row's position 0 is its first real token.
@@ -74,32 +74,41 @@ def forward_states(model: HookedModel, layers: Sequence[int]) -> Iterator[Callab
             yield lambda layer: states.get(layer, ForwardState())
 
 
+def live_hooks(point: Any) -> list[Any]:
+    """The handles of the forward hooks on a hook point that someone put there (steerlens or the user).
+
+    A bridge of TransformerLens 4 has permanent hooks of its own, which pass tensors on to other hook points.
+    """
+
+    def is_plumbing(handle: Any) -> bool:
+        module = getattr(getattr(handle, "user_hook", None), "__module__", None) or ""
+        return handle.is_permanent and module.startswith("transformer_lens.model_bridge")
+
+    return [handle for handle in point.fwd_hooks if not is_plumbing(handle)]
+
+
 @contextmanager
 def without_live_hooks(model: HookedModel) -> Iterator[None]:
     """The model with every TransformerLens hook (the user's and steerlens' own) switched off, and back on after.
 
     Hooks keep their order and their handles stay valid.
     """
-    saved: list[tuple[OrderedDict[int, Any], OrderedDict[int, Any]]] = []
-    seen: set[int] = set()
-    for point in model.hook_dict.values():
-        if id(point) in seen or not point.fwd_hooks:
-            continue
-        seen.add(id(point))
-        live = point._forward_hooks  # the very dict that handles refer to: it must be refilled, not replaced
-        saved.append((live, OrderedDict(live)))
+    points = {id(point): point for point in model.hook_dict.values()}.values()  # a bridge has several names for one
+    hooked = [(point._forward_hooks, OrderedDict(point._forward_hooks), live_hooks(point)) for point in points]
     try:
-        for live, _ in saved:
-            live.clear()
+        for live, _, handles in hooked:  # the very dict that handles refer to: it must be refilled, not replaced
+            for handle in handles:
+                live.pop(handle.hook.id, None)
         yield
     finally:
-        for live, before in saved:
-            live.clear()
-            live.update(before)
+        for live, before, handles in hooked:
+            if handles:
+                live.clear()
+                live.update(before)
 
 
 def final_logits(model: HookedModel, resid: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab"]:
-    """Logits of residual-stream vectors at the end of the last block of a HookedTransformer (final norm, unembedding)."""
+    """Logits of residual-stream vectors at the end of the last block of a HookedTransformer."""
     flat = resid.reshape(1, -1, resid.shape[-1])
     if model.cfg.normalization_type is not None:
         flat = model.ln_final(flat)  # type: ignore[attr-defined]
@@ -140,7 +149,7 @@ def decode_logits(
     attention_mask: Int[Tensor, "batch total"],
     cache: Cache,
 ) -> Float[Tensor, "batch d_vocab"]:
-    """Next-token logits after one more token per row; the cache grows in place. `attention_mask` covers past and new."""
+    """Next-token logits after one more token per row; the cache grows in place. The mask covers past and new."""
     if is_bridge(model):
         logits, _ = model(
             tokens,

@@ -1,4 +1,4 @@
-"""Steering: prompts, vectors, extraction, injection. Knows models; knows nothing of engines, analysis or experiments."""
+"""Steering: prompts, vectors, extraction, injection. Knows models; nothing of engines, analysis or experiments."""
 
 from steerlens.steering.conditions import Condition, Injection, Steering, as_condition, as_conditions, check_condition
 from steerlens.steering.extraction import actadd, mean_difference

@@ -43,7 +43,7 @@ class Condition:
         for injection in self.injections:
             if not isinstance(injection, Injection):
                 raise SteerlensError(
-                    f"expected an Injection in the condition, got {type(injection).__name__}; wrap it: Injection(vector)"
+                    f"expected an Injection in a Condition, got {type(injection).__name__}; use Injection(vector)"
                 )
         if not self.label:
             titles = ", ".join(injection.vector.title for injection in self.injections)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -91,11 +91,9 @@ def token_ids(model: HookedModel, text: str) -> list[int]:
     Raises:
         SteerlensError: text that is no string, or longer than the model's context (never truncated silently).
     """
-    if not isinstance(text, str):
-        raise SteerlensError(f"a prompt must be text, got {type(text).__name__}")
     tokenizer = _tokenizer(model)
     # Not model.to_tokens: it truncates without a word and adds no end of its own that could be turned off.
-    ids = list(tokenizer(text, add_special_tokens=True)["input_ids"])
+    ids = _encoded(tokenizer, text, special=True)
     bos = tokenizer.bos_token_id
     has_bos = bool(model.cfg.tokenizer_prepends_bos)
     wants_bos = bool(model.cfg.default_prepend_bos)
@@ -110,7 +108,17 @@ def token_ids(model: HookedModel, text: str) -> list[int]:
 
 def continuation_ids(model: HookedModel, text: str) -> list[int]:
     """Token ids of a text that goes on from another one: no BOS, nothing added."""
-    return list(_tokenizer(model)(text, add_special_tokens=False)["input_ids"])
+    return _encoded(_tokenizer(model), text, special=False)
+
+
+def _encoded(tokenizer: Any, text: str, *, special: bool) -> list[int]:
+    if not isinstance(text, str):
+        raise SteerlensError(f"a prompt must be text, got {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SteerlensError(f"{text!r} is not valid text (half a surrogate pair); decode it properly") from None
+    return list(tokenizer(text, add_special_tokens=special)["input_ids"])
 
 
 def prompt_ids(model: HookedModel, prompt: str) -> list[int]:

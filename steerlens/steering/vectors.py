@@ -61,8 +61,8 @@ class SteeringVector:
             raise SteerlensError(f"values must be [pos d_model] with at least one position, got {list(values.shape)}")
         if values.shape[1] != self.model.d_model:
             raise SteerlensError(
-                f"values are {values.shape[1]} wide but the model {self.model.name!r} has d_model {self.model.d_model}; "
-                "extract the vector from this model"
+                f"values are {values.shape[1]} wide but the model {self.model.name!r} has d_model "
+                f"{self.model.d_model}; extract the vector from this model"
             )
         if not torch.isfinite(values).all():
             raise SteerlensError("values hold NaN or infinity; extract the vector again, or scale it less")
@@ -125,7 +125,8 @@ class SteeringVector:
             raise SteerlensError(f"cannot add vectors of two models: {difference}")
         if self.placement != other.placement:
             raise SteerlensError(
-                f"cannot add vectors placed at {self.placement!r} and {other.placement!r} into one; pass both as a tuple"
+                f"cannot add vectors placed at {self.placement!r} and {other.placement!r} into one; "
+                "pass both as a tuple"
             )
         width = max(self.n_positions, other.n_positions)
         if self.placement != "front" and self.n_positions != other.n_positions:
@@ -246,7 +247,7 @@ class SteeringVector:
 
 
 def _number(x: object) -> float | None:
-    """`x` as a float if it is one number (of Python, numpy or torch), infinity if it is too large for one; else None."""
+    """`x` as a float if it is one number (of Python, numpy or torch; infinity if too large for one), else None."""
     if getattr(x, "ndim", 0) != 0 or not hasattr(x, "__float__"):
         return None
     try:

@@ -29,7 +29,10 @@ def plain(steered: list[float], base: list[float], members: list[int]) -> dict[s
     """The definitions, term by term."""
     p_s, p_b = [math.exp(x) for x in steered], [math.exp(x) for x in base]
     parts = [members, [i for i in range(len(p_s)) if i not in members]]
-    mass_s, mass_b = [math.fsum(p_s[i] for i in part) for part in parts], [math.fsum(p_b[i] for i in part) for part in parts]
+    mass_s, mass_b = (
+        [math.fsum(p_s[i] for i in part) for part in parts],
+        [math.fsum(p_b[i] for i in part) for part in parts],
+    )
     disruption = two_way = 0.0
     for part, s, b in zip(parts, mass_s, mass_b, strict=True):
         inner = math.fsum(p_s[i] / s * math.log((p_s[i] / s) / (p_b[i] / b)) for i in part)
@@ -73,7 +76,9 @@ def test_the_complement_has_the_same_disruption(case) -> None:
     torch.testing.assert_close(one.two_way, other.two_way, atol=1e-12, rtol=1e-9)
 
 
-@pytest.mark.parametrize(("steered_logit", "base_logit"), [(80.0, -80.0), (-80.0, 80.0), (-300.0, -320.0), (300.0, 320.0)])
+@pytest.mark.parametrize(
+    ("steered_logit", "base_logit"), [(80.0, -80.0), (-80.0, 80.0), (-300.0, -320.0), (300.0, 320.0)]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_tiny_and_certain_sets_stay_finite(steered_logit: float, base_logit: float, dtype: torch.dtype) -> None:
     """P(S) of e^−300, below what a float32 holds, and P(¬S) likewise: logs are exact where 1 − P would be 0."""

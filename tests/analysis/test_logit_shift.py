@@ -16,6 +16,12 @@ PROMPT = "I went up to my friend and said"
 PROMPTS = [PROMPT, "The weather", "Once upon a time there was a little girl who"]
 
 
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
 def plain_logprobs(model, prompt: str, *vectors) -> torch.Tensor:
     """Log-probabilities behind every token of the prompt, float64: raw TransformerLens within `steer`."""
     tokens = model.to_tokens(prompt)
@@ -73,7 +79,7 @@ def test_every_position_of_every_prompt_and_condition(gpt2) -> None:
         strings = [gpt2.tokenizer.decode([i]) for i in gpt2.to_tokens(prompt)[0]]
         for number, condition in enumerate(conditions, start=1):
             steered = plain_logprobs(gpt2, prompt, *(condition if isinstance(condition, tuple) else (condition,)))
-            rows = shift.frame.query("prompt == @prompt and condition == @number")
+            rows = shift.frame[(shift.frame["prompt"] == prompt) & (shift.frame["condition"] == number)]
             assert rows["position"].unique().tolist() == list(range(len(strings)))
             for position, cell in rows.groupby("position"):
                 # Nothing changes at BOS (law 3), where ties leave the choice of tokens open.
@@ -95,7 +101,7 @@ def test_a_long_prompt_is_asked_piece_by_piece_with_the_same_answer(gpt2, monkey
     assert len(whole.frame) == len(pieces.frame)
     for column in ("condition", "prompt", "position", "context"):
         assert whole.frame[column].tolist() == pieces.frame[column].tolist()
-    np.testing.assert_allclose(whole.summary["kl"], pieces.summary["kl"], atol=1e-6)
+    np.testing.assert_allclose(whole.summary["kl"], pieces.summary["kl"], atol=5e-6)
     keys = ["prompt", "position", "token_id"]
     merged = whole.frame.query("position > 0").merge(pieces.frame, on=keys, suffixes=("", "_pieces"))
     assert len(merged) >= 0.95 * len(whole.frame.query("position > 0"))  # near ties at the edge of the top
@@ -130,8 +136,28 @@ def test_by_chooses_what_most_means(any_model) -> None:
         for top, largest in (("rise", True), ("fall", False)):
             found = frame.loc[frame["top"] == top, "token_id"].tolist()
             torch.testing.assert_close(
-                score[found].sort(descending=largest).values, score.topk(4, largest=largest).values, atol=1e-7, rtol=1e-3
+                score[found].sort(descending=largest).values,
+                score.topk(4, largest=largest).values,
+                atol=1e-7,
+                rtol=1e-3,
             )
+
+
+def test_rare_tokens_may_be_passed_over(any_model) -> None:
+    vector = 6 * sl.actadd(any_model, "Love", "Hate", layer=1)
+    steered, base = plain_logprobs(any_model, PROMPT, vector)[-1], plain_logprobs(any_model, PROMPT)[-1]
+    likely = torch.maximum(steered, base).exp()
+    rare = int(likely.argmin())
+    limit = float(likely.topk(12).values[-1]) * 0.999  # twelve tokens are likely enough
+    shift = sl.logit_shift(any_model, PROMPT, vector, min_prob=limit, top_k=20, follow=[rare])
+    enough = set(likely.topk(12).indices.tolist())
+    assert set(shift.frame.query("not followed")["token_id"]) == enough
+    assert shift.frame.query("followed")["token_id"].tolist() == [rare]
+    few = sl.logit_shift(any_model, PROMPT, vector, min_prob=limit, top_k=3).frame.query("top == 'rise'")
+    expected = sorted(enough, key=lambda i: -float(steered[i] - base[i]))[:3]
+    assert few["token_id"].tolist() == expected
+    means = sl.logit_shift(any_model, [PROMPT, PROMPT], vector, min_prob=limit, top_k=20, follow=[rare]).mean_frame
+    assert set(means["token_id"]) == enough | {rare}
 
 
 def test_the_mean_over_prompts_is_the_mean_of_the_prompts(gpt2) -> None:
@@ -144,7 +170,7 @@ def test_the_mean_over_prompts_is_the_mean_of_the_prompts(gpt2) -> None:
             changes.append(steered - base)
             probs.append(steered.exp())
         change = torch.stack(changes)
-        rows = shift.mean_frame.query("condition == @number")
+        rows = shift.mean_frame[shift.mean_frame["condition"] == number]
         ids = torch.tensor(rows["token_id"].to_numpy())
         mean, error = change.mean(0)[ids], change.std(0)[ids] / 3**0.5
         torch.testing.assert_close(torch.tensor(rows["shift"].to_numpy()), mean, atol=2e-5, rtol=1e-4)
@@ -182,6 +208,8 @@ def test_conditions_without_effect_and_equal_ones_have_their_rows(gpt2) -> None:
         ({"top_k": 0}, "top_k must be a whole number"),
         ({"top_k": 10**6}, "top_k must be a whole number"),
         ({"by": "size"}, "by='size' is unknown"),
+        ({"min_prob": 1.0}, "min_prob is a probability"),
+        ({"min_prob": -0.1}, "min_prob is a probability"),
         ({"positions": "first"}, "positions='first' is unknown"),
         ({"follow": ["weddings"]}, "pieces='first'"),
         ({"follow": [""]}, "a word is empty"),
@@ -213,13 +241,14 @@ def test_the_figures_take_the_frames(any_model) -> None:
 
 
 def test_the_report_is_one_page_with_its_settings(any_model, tmp_path) -> None:
-    vector = 3 * sl.actadd(any_model, "<b>Love</b>", "Hate", layer=1)
+    vector = 3 * sl.actadd(any_model, "<b>", "Hate", layer=1)
     shift = sl.logit_shift(any_model, PROMPT, vector, follow=[" wedding"])
     path = shift.report(tmp_path / "shift.html", command="sl.logit_shift(…)")
     page = path.read_text(encoding="utf-8")
     assert PROMPT in page
     assert "sl.logit_shift(…)" in page
-    assert "<b>Love</b>" not in page
+    assert "3 × (<b>" not in page
+    assert "3 × (&lt;b&gt;" in page
     with pytest.raises(sl.SteerlensError, match="does not exist"):
         shift.report(tmp_path / "nowhere" / "shift.html")
 

@@ -8,7 +8,6 @@ import random
 import resource
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import pandas as pd
 import pytest
 
 import steerlens as sl
+import steerlens.cli as cli
 from steerlens.analysis import parts, store
 from steerlens.analysis.metrics import words
 from tests.conftest import KINDS, loaded
@@ -30,11 +30,12 @@ PAIR = sl.PromptPair(" weddings", " ")
 PROMPTS = ["I went up to my friend and said", "The weather today is"]
 N = 2
 ROWS = N * len(PROMPTS)
+CONDITIONS = 7
 
 
 def run(model: Any, path: Path | None, **changes: Any) -> sl.Sweep:
-    """A sweep of 13 conditions in 7 parts; a few hundredths of a second each."""
-    settings = {"coeffs": [1.0, 4.0], "n": N, "max_new_tokens": 5, "batch_size": 2 * ROWS, "store": path} | changes
+    """A sweep of 7 conditions in 4 parts, a few hundredths of a second each."""
+    settings = {"coeffs": [2.0], "n": N, "max_new_tokens": 3, "batch_size": 2 * ROWS, "store": path} | changes
     return sl.sweep(model, PAIR, PROMPTS, **settings)
 
 
@@ -54,6 +55,12 @@ def same(frame: pd.DataFrame, expected: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(frame, expected, check_exact=True)
     for mine, theirs in zip(frame.attrs["receipts"], expected.attrs["receipts"], strict=True):
         assert [one | {"applications": 0} for one in mine] == [one | {"applications": 0} for one in theirs]
+
+
+def contents_any(path: Path) -> list[tuple[str]]:
+    """Keys of the finished runs, read without steerlens."""
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute("SELECT key FROM run WHERE finished IS NOT NULL").fetchall()
 
 
 def contents(path: Path) -> dict[str, int]:
@@ -91,7 +98,7 @@ def test_a_store_changes_nothing(model: Any, expected: pd.DataFrame, tmp_path: P
     path = tmp_path / "runs.sqlite"
     fresh = run(model, path)
     same(fresh.frame, expected)
-    assert len(contents(path)) == 13
+    assert len(contents(path)) == CONDITIONS
     again = run(model, path)
     same(again.frame, expected)
     assert again.summary.equals(fresh.summary)
@@ -99,11 +106,11 @@ def test_a_store_changes_nothing(model: Any, expected: pd.DataFrame, tmp_path: P
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("batch_size", [1, 3, None])
+@pytest.mark.parametrize("batch_size", [3, None])
 def test_parts_of_any_size_give_the_table_of_one_run(kind: str, batch_size: int | None, tmp_path: Path) -> None:
     model = loaded("llama", kind)
-    whole = run(model, None, coeffs=[2.0]).frame
-    same(run(model, tmp_path / "a", coeffs=[2.0], batch_size=batch_size).frame, whole)
+    whole = run(model, None, control=None).frame
+    same(run(model, tmp_path / "a", control=None, batch_size=batch_size).frame, whole)
 
 
 def test_only_what_is_missing_is_computed(model: Any, expected: pd.DataFrame, tmp_path: Path, monkeypatch) -> None:
@@ -111,7 +118,7 @@ def test_only_what_is_missing_is_computed(model: Any, expected: pd.DataFrame, tm
     generate = parts.generate
 
     def counting(model: Any, prompts: Any, conditions: Any, **settings: Any) -> pd.DataFrame:
-        if len(computed) == 4:
+        if len(computed) == 2:
             raise KeyboardInterrupt
         computed.append([condition.label for condition in conditions])
         return generate(model, prompts, conditions, **settings)
@@ -119,45 +126,40 @@ def test_only_what_is_missing_is_computed(model: Any, expected: pd.DataFrame, tm
     monkeypatch.setattr(parts, "generate", counting)
     with pytest.raises(KeyboardInterrupt):
         run(model, path)
-    assert len(contents(path)) == 8  # four parts of two
+    assert len(contents(path)) == 4  # two parts of two
     partial = sl.read_store(path)
-    assert len(partial) == 8 * ROWS
+    assert len(partial) == 4 * ROWS
     (record,) = partial.attrs["sweeps"]
-    assert (record["conditions"], record["finished"]) == (13, 8)
+    assert (record["conditions"], record["finished"]) == (CONDITIONS, 4)
     computed.clear()
-    monkeypatch.setattr(parts, "generate", counting)
     same(run(model, path).frame, expected)
-    assert sorted(map(len, computed)) == [1, 2, 2]  # the interrupted one again, when the others are done
+    assert sorted(map(len, computed)) == [1, 2]  # the interrupted one again, when the others are done
     computed.clear()
     run(model, path, metrics=[words("the", "a")])
     assert computed == [], "another metric needs no new completion"
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_what_completions_depend_on_tells_runs_apart(model: Any, tmp_path: Path) -> None:
+    path, plain = tmp_path / "runs.sqlite", {"layers": [1], "control": None}
+    changes = [
+        {},
         {"seed": 1},
         {"n": 3},
-        {"max_new_tokens": 6},
+        {"max_new_tokens": 4},
         {"temperature": 0.9},
         {"top_p": 0.4},
         {"top_k": 5},
         {"frequency_penalty": 0.5},
         {"placement": "back"},
-    ],
-    ids=str,
-)
-def test_what_completions_depend_on_tells_runs_apart(
-    model: Any, expected: pd.DataFrame, tmp_path: Path, change: dict[str, Any]
-) -> None:
-    path = tmp_path / "runs.sqlite"
-    run(model, path)
-    other = run(model, path, **change)
-    plain = run(model, None, **change).frame
-    same(other.frame, plain)
-    same(run(model, path).frame, expected)
-    both = sl.read_store(path)
-    assert both["sweep"].value_counts().to_dict() == {1: len(expected), 2: len(plain)}
+        {"coeffs": [2.5]},
+        {"layers": [2]},
+    ]
+    for number, change in enumerate(changes, 1):
+        other = run(model, path, **plain | change)
+        same(other.frame, run(model, None, **plain | change).frame)
+        assert sl.read_store(path)["sweep"].iloc[-1] == number
+    run(model, path, **plain)
+    assert len(contents_any(path)) == 2 * len(changes) - 3, "the last three differ in what is injected only"
 
 
 def test_other_weights_are_another_model(model: Any, expected: pd.DataFrame, tmp_path: Path) -> None:
@@ -166,8 +168,8 @@ def test_other_weights_are_another_model(model: Any, expected: pd.DataFrame, tmp
     run(model, path)
     loaded.cache_clear()
     other = loaded("gpt2", KINDS[0])
-    weight = next(weight for name, weight in other.named_parameters() if name.endswith("ln_final.w") or "W_U" in name or "lm_head" in name)
-    weight.data.view(-1)[7] = weight.data.view(-1)[7].nextafter(weight.new_tensor(1e9))
+    weight = next(weight for weight in other.parameters() if weight.ndim == 1)
+    weight.data[3] = weight.data[3].nextafter(weight.new_tensor(1e9))
     run(other, path)
     assert len(sl.read_store(path)["weights"].unique()) == 2
     loaded.cache_clear()
@@ -175,13 +177,13 @@ def test_other_weights_are_another_model(model: Any, expected: pd.DataFrame, tmp
 
 def test_sweeps_share_what_they_have_in_common(model: Any, tmp_path: Path) -> None:
     path = tmp_path / "runs.sqlite"
-    run(model, path, coeffs=[1.0])
+    run(model, path, coeffs=[1.0], control=None)
+    assert len(contents(path)) == 4
+    more = run(model, path, coeffs=[1.0, 2.0, 1.0], control=None)
     assert len(contents(path)) == 7
-    more = run(model, path, coeffs=[1.0, 2.0, 1.0])
-    assert len(contents(path)) == 13
-    same(more.frame, run(model, None, coeffs=[1.0, 2.0, 1.0]).frame)
+    same(more.frame, run(model, None, coeffs=[1.0, 2.0, 1.0], control=None).frame)
     frame = sl.read_store(path)
-    assert frame["sweep"].value_counts().to_dict() == {1: 7 * ROWS, 2: 19 * ROWS}
+    assert frame["sweep"].value_counts().to_dict() == {1: 4 * ROWS, 2: 10 * ROWS}
 
 
 def test_read_store_gives_the_table_and_the_settings(model: Any, expected: pd.DataFrame, tmp_path: Path) -> None:
@@ -193,17 +195,17 @@ def test_read_store_gives_the_table_and_the_settings(model: Any, expected: pd.Da
     assert list(frame.columns) == ["sweep", *result.frame.columns, *settings]
     pd.testing.assert_frame_equal(frame[list(result.frame.columns)], result.frame, check_exact=True)
     first = frame.iloc[0]
-    assert (first["what"], first["max_new_tokens"], first["top_p"]) == (str(PAIR), 5, 0.3)
-    assert frame.attrs["sweeps"][0]["settings"]["coeffs"] == [1.0, 4.0]
+    assert (first["what"], first["max_new_tokens"], first["top_p"]) == (str(PAIR), 3, 0.3)
+    assert frame.attrs["sweeps"][0]["settings"]["coeffs"] == [2.0]
 
 
 def test_odd_texts_come_back(model: Any, tmp_path: Path, monkeypatch) -> None:
-    odd = ["nul \0 inside", "lone surrogate \ud83d", "emoji 👩‍👧", "line\nbreak\r\n", "", "quote ' \" ; --"]
+    odd = ["nul \0 inside", "half a character �", "emoji 👩‍👧", "line\nbreak\r\n", "", "quote ' \" ; --"]
     generate = parts.generate
 
     def odd_ones(*args: Any, **settings: Any) -> pd.DataFrame:
         frame = generate(*args, **settings)
-        frame["completion"] = pd.Series([odd[i % len(odd)] for i in range(len(frame))], dtype=object)
+        frame["completion"] = [odd[i % len(odd)] for i in range(len(frame))]
         return frame
 
     monkeypatch.setattr(parts, "generate", odd_ones)
@@ -240,9 +242,9 @@ def test_processes_killed_at_random_moments_lose_and_double_nothing(
         finished = len(contents(path)) if path.exists() else 0
         assert finished >= before, "a finished condition was lost"
         before = finished
-        if finished == 13 or kills % 10 == 0:
+        if finished == CONDITIONS or kills % 10 == 0:
             same(run(model, path).frame, expected)  # goes on after the kill
-            assert len(contents(path)) == 13
+            assert len(contents(path)) == CONDITIONS
             stores += 1
             path, before = tmp_path / f"{stores}.sqlite", 0
     assert was_killed >= KILLS / 2, "most were alive when they were killed"
@@ -303,7 +305,7 @@ def test_two_processes_share_a_store(model: Any, expected: pd.DataFrame, tmp_pat
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         for name in ("a", "b")[: len(children)]:
             same(pd.read_pickle(tmp_path / name), expected)
-        assert len(contents(path)) == 13
+        assert len(contents(path)) == CONDITIONS
         same(run(model, path).frame, expected)
 
 
@@ -360,7 +362,7 @@ def test_another_version(model: Any, tmp_path: Path) -> None:
         told(path, f"has version {version}.*{words_}", model)
     with closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version = {store.VERSION}")
-    assert len(contents(path)) == 13
+    assert len(contents(path)) == CONDITIONS
 
 
 def test_a_damaged_store(model: Any, expected: pd.DataFrame, tmp_path: Path) -> None:
@@ -377,7 +379,7 @@ def test_a_damaged_store(model: Any, expected: pd.DataFrame, tmp_path: Path) -> 
     moments = random.Random(1)
     errors = 0
     path = tmp_path / "damaged.sqlite"
-    for trial in range(60):
+    for trial in range(40):
         damaged = bytearray(data)
         start = moments.randrange(100, len(data) - 64)
         for place in range(start, start + (1 if trial % 2 else 64)):
@@ -391,12 +393,9 @@ def test_a_damaged_store(model: Any, expected: pd.DataFrame, tmp_path: Path) -> 
             errors += 1
             assert "\n" not in str(error)
         else:
-            pd.testing.assert_frame_equal(
-                frame[list(expected.columns.drop("weddings", errors="ignore").intersection(frame.columns))],
-                expected[list(expected.columns.drop("weddings", errors="ignore").intersection(frame.columns))],
-                check_exact=True,
-            )
-    assert errors > 20
+            columns = list(expected.columns[:-1])  # all but the metric
+            pd.testing.assert_frame_equal(frame[columns], expected[columns], check_exact=True)
+    assert errors > 5
 
 
 def test_one_changed_letter_is_found(model: Any, tmp_path: Path) -> None:
@@ -476,7 +475,7 @@ def test_a_read_only_place(model: Any, closed_folder: Path) -> None:
 def test_a_full_disk(model: Any, expected: pd.DataFrame, tmp_path: Path) -> None:
     """The file may not grow beyond a size (a limit of the process, which a write meets as it would a full disk)."""
     path = tmp_path / "runs.sqlite"
-    run(model, path, coeffs=[1.0])
+    run(model, path, layers=[0])
     size = path.stat().st_size
 
     def on_a_full_disk() -> None:
@@ -493,7 +492,7 @@ def test_a_full_disk(model: Any, expected: pd.DataFrame, tmp_path: Path) -> None
 def test_a_store_that_another_process_keeps_locked(model: Any, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(store, "_BUSY_SECONDS", 0.2)
     path = tmp_path / "runs.sqlite"
-    run(model, path, coeffs=[1.0])
+    run(model, path, layers=[0])
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN EXCLUSIVE")
         with pytest.raises(sl.SteerlensError, match="locked"):
@@ -516,8 +515,8 @@ def test_a_store_that_is_removed_meanwhile(model: Any, tmp_path: Path, monkeypat
 
 def test_hooks_on_the_model_are_refused(model: Any, tmp_path: Path) -> None:
     """A key made of weights alone would pass the results of a hooked model off as the model's."""
-    vector = sl.actadd(model, PAIR, layer=1)
-    with sl.steer(model, 2 * vector), pytest.raises(sl.SteerlensError, match=r"hooks of yours at blocks\.1"):
+    hook = ("blocks.1.hook_resid_pre", lambda resid, hook: resid * 1.1)
+    with model.hooks(fwd_hooks=[hook]), pytest.raises(sl.SteerlensError, match=r"hooks of yours at blocks\.1"):
         run(model, tmp_path / "runs.sqlite")
 
 
@@ -528,14 +527,22 @@ def test_bad_settings_leave_no_file(model: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_line_goes_on(tmp_path: Path) -> None:
+def test_the_command_line_goes_on(tmp_path: Path, monkeypatch, capsys) -> None:
     path = tmp_path / "runs.sqlite"
-    command = [sys.executable, "-m", "steerlens.cli", "sweep", " war", " ", "--layers", "1", "--n", "2", "--tokens", "4"]
-    command += ["--no-control", "--store"]
-    done = subprocess.run([*command, str(path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert str(path.name) in done.stdout
+
+    def typed(where: Path, n: int) -> int:
+        words = f"steerlens sweep war cat --layers 1 --n {n} --tokens 4 --no-control --device cpu --store".split()
+        monkeypatch.setattr(sys, "argv", [*words, str(where)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0)
+
+    assert typed(path, 2) == 0
+    monkeypatch.setattr(parts, "generate", None)  # nothing is left to generate
+    assert typed(path, 2) == 0
+    assert f"kept in {path}" in capsys.readouterr().out
     assert len(sl.read_store(path)) == 4
-    bad = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
-    assert bad.returncode == 2
-    assert bad.stderr.count("\n") == 1 and "it is a folder" in bad.stderr
+    monkeypatch.setattr(cli, "_load", None)  # nor is a model loaded for a place that cannot be written
+    assert typed(tmp_path, 2) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "it is a folder" in error

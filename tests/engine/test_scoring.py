@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import Mock
+from weakref import WeakKeyDictionary
 
 import pytest
 import torch
@@ -13,6 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import steerlens as sl
+from steerlens.engine.growing import can_grow_by_hooks
+from steerlens.engine.jobs import Passage
+from steerlens.engine.passes import Job
 from steerlens.engine.reductions import reduce_next_tokens
 from steerlens.models import resid_pre_hook, stamp
 from steerlens.steering.conditions import as_condition
@@ -67,14 +73,14 @@ def assert_same(logits: Tensor, expected: Tensor) -> None:
 
 
 @dataclass
-class Job:
+class Grid:
     prompts: list[str]
     steering: list[Any]
     batch_size: int | None
 
 
 @st.composite
-def jobs(draw: st.DrawFn, model: Any, texts: tuple[str, ...] = PROMPTS) -> Job:
+def grids(draw: st.DrawFn, model: Any, texts: tuple[str, ...] = PROMPTS) -> Grid:
     prompts = draw(st.lists(st.sampled_from(texts), min_size=1, max_size=4))
     shortest = min(len(prompt_ids(model, prompt)) for prompt in prompts)
 
@@ -94,7 +100,7 @@ def jobs(draw: st.DrawFn, model: Any, texts: tuple[str, ...] = PROMPTS) -> Job:
     # What begins alike shares rows.
     if draw(st.booleans()) and conditions[0]:
         conditions.append((*conditions[0], draw(injection())))
-    return Job(prompts, conditions, draw(st.sampled_from([None, 1, 2, 3, 5, 7])))
+    return Grid(prompts, conditions, draw(st.sampled_from([None, 1, 2, 3, 5, 7])))
 
 
 drawn = settings(
@@ -105,7 +111,7 @@ drawn = settings(
 @given(data=st.data())
 @drawn
 def test_logits_equal_the_plain_loop(case: Case, data: st.DataObject) -> None:
-    job = data.draw(jobs(case.model))
+    job = data.draw(grids(case.model))
     logits = sl.next_token_logits(case.model, job.prompts, job.steering, batch_size=job.batch_size)
     assert logits.shape == (len(job.steering), len(job.prompts), case.model.cfg.d_vocab)
     for c, one in enumerate(job.steering):
@@ -122,7 +128,7 @@ def test_logits_equal_the_plain_loop(case: Case, data: st.DataObject) -> None:
 @drawn
 def test_scores_of_continuations_equal_the_plain_loop(case: Case, data: st.DataObject) -> None:
     model = case.model
-    job = data.draw(jobs(model))
+    job = data.draw(grids(model))
     texts = data.draw(st.lists(st.sampled_from(TEXTS), min_size=len(job.prompts), max_size=len(job.prompts)))
     frame = sl.score(model, texts, job.steering, prompt=job.prompts, batch_size=job.batch_size)
     done = 0
@@ -355,57 +361,100 @@ def test_hooks_go_and_the_caller_s_stay(case: Case) -> None:
     assert seen
 
 
-@pytest.mark.skipif("hooked" not in KINDS, reason="TransformerLens 4 has no HookedTransformer")
-def test_a_condition_costs_only_the_blocks_behind_its_injection(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = loaded("gpt2", "hooked")
+@contextmanager
+def counted_rows(model: Any) -> Iterator[dict[int, list[int]]]:
+    """How many rows come out of each block, call by call."""
     rows: dict[int, list[int]] = {}
-    heads: list[int] = []
+    kind = type(model.blocks[0])
+    forward = kind.forward
+    layer_of = {id(block): layer for layer, block in enumerate(model.blocks)}
 
-    def counted(layer: int, forward: Any) -> Any:
-        def call(resid: Tensor, **options: Any) -> Tensor:
-            rows.setdefault(layer, []).append(len(resid))
-            return forward(resid, **options)
+    def counted(block: Any, *args: Any, **options: Any) -> Any:
+        result = forward(block, *args, **options)
+        if id(block) in layer_of:
+            rows.setdefault(layer_of[id(block)], []).append(len(result[0] if isinstance(result, tuple) else result))
+        return result
 
-        return call
-
-    with ExitStack() as stack:
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        for layer, block in enumerate(model.blocks):
-            patch.setattr(block, "forward", counted(layer, block.forward))
-        unembed = model.unembed.forward
-        patch.setattr(model.unembed, "forward", lambda x: heads.append(x.shape[0] * x.shape[1]) or unembed(x))
-        grid = [vector(model, layer, 1, seed, size) for layer in range(3) for seed, size in ((1, 1.0), (2, 2.0))]
-        sl.next_token_logits(model, PROMPTS[4], grid)
-        # Two rows more at every layer; the clean row until the last layer has taken its copy.
-        assert rows == {0: [3], 1: [5], 2: [6]}
-        assert heads == [6]
-        rows.clear()
-        heads.clear()
-        a, b, c = vector(model, 0, 1, 1), vector(model, 2, 1, 2), vector(model, 2, 1, 3)
-        sl.next_token_logits(model, [PROMPTS[4]], [None, (a, b), (c, a), None, a, (b, a)])
-        # (a, b) and (c, a) begin as a does; equal and empty conditions are one row.
-        assert rows == {0: [2], 1: [2], 2: [4]}
-        assert heads == [4]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "forward", counted)
+        yield rows
 
 
-def test_batches_are_what_was_asked_for(any_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-    last = any_model.blocks[-1]
-    forward = type(last).forward
+def test_a_condition_costs_only_the_blocks_behind_its_injection(gpt2: Any) -> None:
+    grid = [vector(gpt2, layer, 1, seed, size) for layer in range(3) for seed, size in ((1, 1.0), (2, 2.0))]
+    sl.next_token_logits(gpt2, "I", grid)  # a bridge is tried first
+    with counted_rows(gpt2) as rows:
+        sl.next_token_logits(gpt2, PROMPTS[4], grid)
+    # Two rows more at every layer; the clean row until the last layer has taken its copy.
+    assert rows == {0: [3], 1: [5], 2: [6]}
+    a, b, c = vector(gpt2, 0, 1, 1), vector(gpt2, 2, 1, 2), vector(gpt2, 2, 1, 3)
+    with counted_rows(gpt2) as rows:
+        sl.next_token_logits(gpt2, [PROMPTS[4]], [None, (a, b), (c, a), None, a, (b, a)])
+    # (a, b) and (c, a) begin as a does; equal and empty conditions are one row.
+    assert rows == {0: [2], 1: [2], 2: [4]}
+    with counted_rows(gpt2) as rows:
+        sl.next_token_logits(gpt2, [PROMPTS[2], PROMPTS[2]], grid)
+    assert rows == {0: [6], 1: [10], 2: [12]}
 
-    def counted(block: Any, resid: Tensor, *args: Any, **options: Any) -> Any:
-        if block is last:
-            seen.append(len(resid))
-        return forward(block, resid, *args, **options)
 
-    monkeypatch.setattr(type(last), "forward", counted)
-    sl.next_token_logits(any_model, "I", vector(any_model, 1))  # a bridge is tried first
+@pytest.mark.skipif("hooked" not in KINDS, reason="TransformerLens 4 has no HookedTransformer")
+@pytest.mark.parametrize("architecture", reference.ARCHITECTURES)
+def test_only_what_is_wanted_reaches_the_unembedding(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, heads = loaded(architecture, "hooked"), []
+    forward = type(model.unembed).forward
+
+    def counted(unembed: Any, resid: Tensor) -> Tensor:
+        heads.append(resid.shape[0] * resid.shape[1])
+        return forward(unembed, resid)
+
+    monkeypatch.setattr(type(model.unembed), "forward", counted)
+    conditions = [None, vector(model, 1), vector(model, 2), vector(model, 2)]
+    sl.next_token_logits(model, [PROMPTS[4], PROMPTS[2]], conditions[:3])
+    assert sum(heads) == 6
+    heads.clear()
+    frame = sl.score(model, TEXTS, conditions[:3], prompt=PROMPTS[4])
+    assert sum(heads) == len(frame)
+
+
+@pytest.mark.parametrize("way", ["walk", "hooks", "rows"])
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_every_way_of_running_gives_the_same(case: Case, way: Any, batch_size: int | None) -> None:
+    if (way == "walk") != case.kind.startswith("hooked") and way != "rows":
+        pytest.skip("a HookedTransformer is walked, a bridge grown by hooks")
+    a, b = vector(case.model, 1, 2, 1), vector(case.model, 2, 1, 2, placement="last")
+    conditions = [as_condition(one) for one in (b, None, (a, b), a, sl.Injection(b, "all"))]
+    rows = [tuple(prompt_ids(case.model, prompt)) for prompt in PROMPTS[1:4]]
+    passages = [Passage(ids, len(ids), max(len(ids) - 2, 0), len(ids)) for ids in rows]
+    found = torch.full((len(conditions), len(rows), 2, case.model.cfg.d_vocab), torch.nan)
+    for cells in Job.of(case.model, passages, conditions).cells(way=way, batch_size=batch_size):
+        found[cells.leaf, cells.passage, cells.offset] = cells.logits
+    for c, condition in enumerate(conditions):
+        for p, ids in enumerate(rows):
+            assert_same(found[c, p], plain_logits(case.model, list(ids), condition)[-2:])
+
+
+def test_a_bridge_that_does_not_grow_runs_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loaded("gpt2", "bridge-raw")
+    grid = [None, vector(model, 1), vector(model, 2)]
+    expected = sl.next_token_logits(model, list(PROMPTS), grid)
+    monkeypatch.setattr("steerlens.engine.growing._TRIED", WeakKeyDictionary())
+    broken = RuntimeError("The size of tensor a must match the size of tensor b")
+    with monkeypatch.context() as patch:
+        patch.setattr("steerlens.engine.growing.grow_by_hooks", Mock(side_effect=broken))
+        assert not can_grow_by_hooks(model)
+    with counted_rows(model) as rows:
+        assert_same(sl.next_token_logits(model, list(PROMPTS), grid), expected)
+    assert {sum(calls) for calls in rows.values()} == {3 * len(PROMPTS)}
+
+
+def test_batches_are_what_was_asked_for(any_model: Any) -> None:
     grid = [None, *(vector(any_model, layer, 1, layer) for layer in range(3))]
+    sl.next_token_logits(any_model, "I", grid)
     for batch_size in (1, 3, 4, 100):
-        seen.clear()
-        sl.next_token_logits(any_model, list(PROMPTS), grid, batch_size=batch_size)
-        assert max(seen) <= max(batch_size, 1)
-        assert sum(seen) == len(PROMPTS) * len(grid)
+        with counted_rows(any_model) as rows:
+            sl.next_token_logits(any_model, list(PROMPTS), grid, batch_size=batch_size)
+        assert max(rows[2]) <= batch_size
+        assert sum(rows[2]) == len(PROMPTS) * len(grid)
 
 
 def test_what_does_not_fit_is_said_in_one_line(any_model: Any) -> None:

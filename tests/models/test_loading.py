@@ -49,8 +49,14 @@ def test_the_callers_model_and_random_state_stay_as_they_are(architecture: str, 
     tokenizer = make_tokenizer("prepends")
     before = {name: value.clone() for name, value in hf.state_dict().items()}
     modules = {name: type(module) for name, module in hf.named_modules()}
-    special = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, dict(tokenizer.init_kwargs), len(tokenizer))
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    special = (
+        tokenizer.bos_token,
+        tokenizer.eos_token,
+        tokenizer.pad_token,
+        dict(tokenizer.init_kwargs),
+        len(tokenizer),
+    )
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     model = load(hf, kind, "prepends")
     model(torch.tensor([IDS]))
     assert hf.training
@@ -67,7 +73,7 @@ def test_the_callers_model_and_random_state_stay_as_they_are(architecture: str, 
     )
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
-    assert np.random.get_state()[1].tolist() == states[2]
+    assert np.random.get_state()[1].tolist() == states[2]  # noqa: NPY002
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,7 +103,11 @@ def test_a_tokenizer_changed_after_reading_keeps_its_changes(kind: str, tmp_path
 def test_the_real_gpt2_tokenizer(kind: str, gpt2_tokenizer: Any) -> None:
     hf = reference.tiny_model("gpt2", vocab=len(gpt2_tokenizer), n_layers=1)
     model = load_model(
-        hf, tokenizer=gpt2_tokenizer, device="cpu", bridge=kind.startswith("bridge"), processing=not kind.endswith("raw")
+        hf,
+        tokenizer=gpt2_tokenizer,
+        device="cpu",
+        bridge=kind.startswith("bridge"),
+        processing=not kind.endswith("raw"),
     )
     assert sl.actadd(model, " weddings", " ", layer=0).source["tokens"] == [[50256, 37377], [50256, 220]]
 
@@ -127,7 +137,13 @@ with sl.steer(model, love):
 """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
@@ -141,7 +157,7 @@ def test_missing_demo_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         load_model("demo")
 
 
-# --------------------------------------------------------------------------------------------------------- directories
+# ---------------------------------------------------------------------------------------------------------- directories
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +226,12 @@ def test_a_path_that_is_not_there(source: str) -> None:
         load_model(source)
 
 
-# --------------------------------------------------------------------------------------------------------------- names
+# ---------------------------------------------------------------------------------------------------------------- names
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("gpt2-smal", "gpt2-small"), ("gtp2-xl", "gpt2-xl"), ("demoo", "demo"), ("pythia-70", "pythia-70m")]
+    ("name", "near"),
+    [("gpt2-smal", "gpt2-small"), ("gtp2-xl", "gpt2-xl"), ("demoo", "demo"), ("pythia-70", "pythia-70m")],
 )
 def test_an_unknown_name_suggests_near_ones(name: str, near: str) -> None:
     with pytest.raises(sl.SteerlensError) as caught:
@@ -227,7 +244,7 @@ def test_an_unknown_name_suggests_near_ones(name: str, near: str) -> None:
 
 @pytest.mark.parametrize("bridge", [True, None])
 def test_a_known_name_without_a_network(bridge: bool | None) -> None:
-    with pytest.raises(sl.SteerlensError, match="must be downloaded.*cannot be reached.*'demo'"):
+    with pytest.raises(sl.SteerlensError, match=r"must be downloaded.*cannot be reached.*'demo'"):
         load_model("gpt2-xl", bridge=bridge)
 
 
@@ -302,7 +319,10 @@ def test_the_default_class() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_on_a_gpu(kind: str) -> None:
     model = load_model(
-        plain_model("llama"), tokenizer=make_tokenizer(), bridge=kind.startswith("bridge"), processing=not kind.endswith("raw")
+        plain_model("llama"),
+        tokenizer=make_tokenizer(),
+        bridge=kind.startswith("bridge"),
+        processing=not kind.endswith("raw"),
     )
     assert {p.device.type for p in model.parameters()} == {"cuda"}
     got = model(torch.tensor([IDS], device="cuda")).log_softmax(-1)[0].cpu()

@@ -17,6 +17,7 @@ from steerlens.models import (
     decode_logits,
     expand_cache,
     final_logits,
+    fingerprint,
     forward_states,
     is_bridge,
     keep_cache_rows,
@@ -26,7 +27,7 @@ from steerlens.models import (
     without_live_hooks,
 )
 from tests import reference
-from tests.conftest import KINDS, VOCAB, Case, live_hooks, loaded
+from tests.conftest import KINDS, VOCAB, Case, hooks_removed, live_hooks, loaded
 
 few = settings(
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
@@ -169,12 +170,12 @@ def test_live_hooks_are_off_inside_and_back_in_order_after(case: Case) -> None:
         return lambda resid, hook: calls.append(text)
 
     tokens = torch.tensor(rows_of([4]))
-    try:
+    with hooks_removed(model):
         for text in "abc":
             model.add_hook(resid_pre_hook(1), note(text), is_permanent=text == "b")
         point = model.hook_dict[resid_pre_hook(1)]
         before = list(point.fwd_hooks)
-        with pytest.raises(KeyboardInterrupt), without_live_hooks(model):
+        with pytest.raises(KeyboardInterrupt), without_live_hooks(model):  # noqa: PT012
             model(tokens)
             assert calls == []
             model.run_with_cache(tokens)
@@ -191,8 +192,18 @@ def test_live_hooks_are_off_inside_and_back_in_order_after(case: Case) -> None:
             model(tokens)
         model(tokens)
         assert calls == ["a", "c", "a", "c"]
-    finally:
-        model.reset_hooks(including_permanent=True)
+
+
+def test_what_a_bridge_hooks_on_itself_is_left_alone(case: Case) -> None:
+    """The OPT bridge of TransformerLens 4 passes tensors on by permanent hooks of its own."""
+    before = live_hooks(case.model)
+    with without_live_hooks(case.model):
+        assert live_hooks(case.model) == before
+    assert fingerprint(case.model) == fingerprint(case.model)
+    with hooks_removed(case.model):
+        case.model.add_hook(resid_pre_hook(0), lambda resid, hook: None, is_permanent=True)
+        with pytest.raises(SteerlensError, match="hooks of yours"):
+            fingerprint(case.model)
 
 
 # --------------------------------------------------------------------------------------------------------------- models

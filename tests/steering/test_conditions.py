@@ -60,7 +60,9 @@ def test_a_list_is_many_conditions() -> None:
     assert as_conditions([named])[0] is named
 
 
-@pytest.mark.parametrize("thing", [5, "love", [None], [vector()], torch.ones(1, 8), {"a": vector()}, (vector(), None), (3,)])
+@pytest.mark.parametrize(
+    "thing", [5, "love", [None], [vector()], torch.ones(1, 8), {"a": vector()}, (vector(), None), (3,)]
+)
 def test_things_that_steer_nothing(thing: Any) -> None:
     with pytest.raises(sl.SteerlensError, match="expected a SteeringVector"):
         as_condition(thing)

@@ -56,7 +56,9 @@ def test_order_and_kind_of_sequence_do_not_matter(any_model: Any) -> None:
     close(-swapped.values, whole.values)
 
 
-@pytest.mark.parametrize(("positives", "negatives"), [([], ["a"]), (["a"], []), ("text", ["a"]), (["a"], None), (5, ["a"])])
+@pytest.mark.parametrize(
+    ("positives", "negatives"), [([], ["a"]), (["a"], []), ("text", ["a"]), (["a"], None), (5, ["a"])]
+)
 def test_lists_that_are_none(any_model: Any, positives: Any, negatives: Any) -> None:
     with pytest.raises(sl.SteerlensError, match=r"(positives|negatives) must be a list of at least one prompt"):
         sl.mean_difference(any_model, positives, negatives, layer=0)
@@ -180,7 +182,7 @@ def test_a_model_that_takes_no_bos(kind: str, monkeypatch: pytest.MonkeyPatch) -
     assert (steered - model(ids))[0, 0].abs().max() > 1e-3
 
 
-# ---------------------------------------------------------------------------------------------------------------- safety
+# --------------------------------------------------------------------------------------------------------------- safety
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -206,7 +208,8 @@ def test_only_what_is_asked_for_is_computed(gpt2: Any) -> None:
     """One pass, and no block after the last layer needed."""
     calls: list[int] = []
     handles = [
-        block.register_forward_hook(lambda *_, layer=layer: calls.append(layer)) for layer, block in enumerate(gpt2.blocks)
+        block.register_forward_hook(lambda *_, layer=layer: calls.append(layer))
+        for layer, block in enumerate(gpt2.blocks)
     ]
     try:
         sl.actadd(gpt2, "Love", "Hate", layers=[0, 1])

@@ -1,4 +1,4 @@
-"""`steer` in use, beyond the laws (test_laws.py): masks, caches, generation of all kinds, dtypes, gradients, odd callers."""
+"""`steer` in use, beyond the laws (test_laws.py): masks, caches, generation, dtypes, gradients, odd callers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,10 @@ def test_placement_argument_and_injections(gpt2: Any) -> None:
 
 
 @few
-@given(pads=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=4), placement=st.sampled_from(["front", "mid", "back", "all", 2]))
+@given(
+    pads=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=4),
+    placement=st.sampled_from(["front", "mid", "back", "all", 2]),
+)
 @example(pads=[(0, 0), (3, 2), (1, 0)], placement="mid")
 def test_rows_padded_on_both_sides(case: Case, pads: list[tuple[int, int]], placement: Any) -> None:
     width = 11
@@ -126,7 +129,7 @@ def test_run_with_cache_shows_the_steered_stream(case: Case) -> None:
 
 
 def test_a_shared_prefix_computed_before_the_block(case: Case) -> None:
-    """With a cache from outside, what is counted from the end of the prompt has no place; positions keep their numbers."""
+    """With a cache from outside, what is counted from the prompt's end has no place; positions keep their numbers."""
     ids, vector = ids_of(8), vector_on(case.model, 1, 1)
     mask = torch.ones(1, 8, dtype=torch.long)
 
@@ -147,7 +150,10 @@ def test_a_shared_prefix_computed_before_the_block(case: Case) -> None:
         close(got[0].log_softmax(-1), reference.log_probs(case.hf, ids, {1: added})[5:])
         for placement in ("front", "back", "mid", "last", -1, 4):
             _, cache = prefill(case.model, torch.tensor([ids[:5]]), mask[:, :5])
-            with pytest.raises(sl.SteerlensError, match="never added"), sl.steer(case.model, vector, placement=placement):
+            with (
+                pytest.raises(sl.SteerlensError, match="never added"),
+                sl.steer(case.model, vector, placement=placement),
+            ):
                 rest(cache)
 
 
@@ -162,7 +168,7 @@ def chunk(model: Any, tokens: Tensor, mask: Tensor, cache: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("placement", ["front", 1, "all"])
-@pytest.mark.parametrize("sizes", [(4, 4), (4, 1, 3), (3, 2, 2, 1)])
+@pytest.mark.parametrize("sizes", [(4, 4), (3, 1, 2, 2)])
 def test_a_prompt_prefilled_in_chunks(case: Case, placement: Any, sizes: tuple[int, ...]) -> None:
     rows = [ids_of(8), ids_of(8, 1)]
     vector = vector_on(case.model, 1, 1 if placement == "all" else 2)
@@ -196,7 +202,7 @@ def test_prefill_and_decode_of_a_left_padded_batch(case: Case, placement: Any) -
     assert receipts[0].applications == (6 if placement == "all" else 2)
 
 
-# ------------------------------------------------------------------------------------------------ generation of all kinds
+# ---------------------------------------------------------------------------------------------- generation of all kinds
 
 
 TEXTS = ["I hate you because of all the", "I went"]
@@ -293,13 +299,15 @@ def test_generation_stopped_half_way_leaves_nothing(gpt2: Any) -> None:
     with sl.steer(gpt2, vector, placement="back"):
         gpt2.add_hook("blocks.2.hook_resid_pre", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            gpt2.generate(torch.tensor([ids]), max_new_tokens=9, use_past_kv_cache=False, verbose=False, stop_at_eos=False)
+            gpt2.generate(
+                torch.tensor([ids]), max_new_tokens=9, use_past_kv_cache=False, verbose=False, stop_at_eos=False
+            )
         gpt2.reset_hooks()
         close(log_probs(gpt2, [ids_of(9)])[0], expected(plain_model("gpt2"), ids_of(9), vector, "back"))
     assert "generate" not in gpt2.__dict__
 
 
-# -------------------------------------------------------------------------------------------- numbers, devices, gradients
+# ------------------------------------------------------------------------------------------ numbers, devices, gradients
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -401,7 +409,7 @@ def test_inference_mode(gpt2: Any) -> None:
         assert torch.equal(gpt2(torch.tensor([ids_of(5)])), inside)
 
 
-# ------------------------------------------------------------------------------------------------------------ odd callers
+# ---------------------------------------------------------------------------------------------------------- odd callers
 
 
 def test_no_vectors_is_no_steering(model: Any) -> None:
@@ -434,8 +442,9 @@ def test_a_list_of_conditions_is_too_many(any_model: Any) -> None:
 
 @pytest.mark.parametrize("placement", ["nowhere", 1.5, True, ["front"]])
 def test_a_placement_that_is_none(any_model: Any, placement: Any) -> None:
-    with pytest.raises(sl.SteerlensError, match="is unknown; use one of"), sl.steer(
-        any_model, vector_on(any_model), placement=placement
+    with (
+        pytest.raises(sl.SteerlensError, match="is unknown; use one of"),
+        sl.steer(any_model, vector_on(any_model), placement=placement),
     ):
         pytest.fail("the block must not be entered")
 
@@ -551,7 +560,7 @@ def test_threads_that_wait_for_each_other(any_model: Any) -> None:
     assert torch.equal(*results)
 
 
-# ------------------------------------------------------------------------------------------------------ the engine's way in
+# -------------------------------------------------------------------------------------------------- the engine's way in
 
 
 @pytest.mark.parametrize("placement", ["front", "back", "last", "all", 2])

@@ -6,7 +6,7 @@ The numbers are those of the design. Law 6 is tested here for `steer`; laws 6, 8
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from torch.testing import assert_close
 import steerlens as sl
 from steerlens.models import ModelStamp, stamp
 from tests import reference
-from tests.conftest import VOCAB, Case, live_hooks, make_tokenizer, plain_model
+from tests.conftest import VOCAB, Case, hooks_removed, live_hooks, make_tokenizer, plain_model
 
 PLACEMENTS: tuple[Any, ...] = ("front", "mid", "back", "last", "all", 0, 2, -3)
 N_LAYERS, D_MODEL = reference.N_LAYERS, reference.D_MODEL
@@ -141,7 +141,7 @@ def test_law_2_swapping_the_prompts_negates(model: Any) -> None:
 # ------------------------------------------------------------------------------------------------------------- law 3
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("placement", ["front", "all", -3])
 def test_law_3_nothing_before_the_layer_changes(model: Any, placement: Any) -> None:
     layer = 2
     vector = random_vector(model, layer, span_for(placement), scale=5)
@@ -191,7 +191,9 @@ def test_law_3_logits_at_bos_do_not_change(model: Any, placement: Any) -> None:
 
 @few
 @given(
-    places=st.lists(st.tuples(st.integers(0, N_LAYERS - 1), st.integers(0, 5), st.integers(1, 3)), min_size=1, max_size=4),
+    places=st.lists(
+        st.tuples(st.integers(0, N_LAYERS - 1), st.integers(0, 5), st.integers(1, 3)), min_size=1, max_size=4
+    ),
     data=st.data(),
 )
 @example(places=[(1, 1, 2), (1, 1, 2)], data=None)
@@ -278,7 +280,7 @@ def test_law_6_a_batch_equals_its_rows(case: Case, lengths: list[int], placement
 PROMPT, NEW, LAYER = random_ids(6, seed=3), 6, 1
 
 
-@lru_cache(maxsize=None)
+@cache
 def expected_tokens(architecture: str, placement: Any) -> list[int]:
     """Greedy tokens of the plain model, steered at `placement` (None: not) by the vector of the test below."""
     values = strong_values(placement)
@@ -319,7 +321,7 @@ def test_law_9_the_callers_random_state_is_untouched(model: Any) -> None:
 
     import numpy as np
 
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     vector = sl.actadd(model, "Love", "Hate", layer=1)
     sl.mean_difference(model, ["good"], ["bad"], layer=1)
     with sl.steer(model, vector):
@@ -327,7 +329,7 @@ def test_law_9_the_callers_random_state_is_untouched(model: Any) -> None:
         greedy(model, random_ids(6), 3, cache=True)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
-    assert np.random.get_state()[1].tolist() == before[2]
+    assert np.random.get_state()[1].tolist() == before[2]  # noqa: NPY002
 
 
 # ------------------------------------------------------------------------------------------------------------ law 10
@@ -350,9 +352,9 @@ def test_law_10_whatever_ends_the_block_only_steerlens_hooks_go(model: Any, erro
 
     vector, ids = random_vector(model, 1, 2), random_ids(5)
     base = log_probs(model, ids)
-    model.add_hook(name, note("first"))
-    model.add_hook(name, note("second"), is_permanent=True)
-    try:
+    with hooks_removed(model):
+        model.add_hook(name, note("first"))
+        model.add_hook(name, note("second"), is_permanent=True)
         before = live_hooks(model)
         try:
             with sl.steer(model, vector), sl.steer(model, vector.on("back")):
@@ -367,8 +369,6 @@ def test_law_10_whatever_ends_the_block_only_steerlens_hooks_go(model: Any, erro
         assert calls == ["first", "second", "third"]
         after = live_hooks(model)
         assert sum(after.values()) == sum(before.values()) + 2  # the third, in TransformerLens' list and in PyTorch's
-    finally:
-        model.reset_hooks(including_permanent=True)
     calls.clear()
     log_probs(model, ids)
     assert calls == []
@@ -442,30 +442,38 @@ def test_law_10_reset_hooks_inside_the_block_does_not_end_the_steering(model: An
 
 
 @pytest.mark.parametrize("placement", ["front", "mid", "back", 0, -2])
-def test_law_11_a_vector_longer_than_the_prompt(model: Any, placement: Any) -> None:
-    vector = random_vector(model, 1, 5)
-    with pytest.raises(sl.SteerlensError, match=r"spans 5 positions.*3 tokens"), sl.steer(
-        model, vector, placement=placement
+def test_law_11_a_vector_longer_than_the_prompt(gpt2: Any, placement: Any) -> None:
+    model, vector = gpt2, random_vector(gpt2, 1, 5)
+    with (
+        pytest.raises(sl.SteerlensError, match=r"spans 5 positions.*3 tokens"),
+        sl.steer(model, vector, placement=placement),
     ):
         log_probs(model, random_ids(3))
-    with pytest.raises(sl.SteerlensError, match=r"spans 5 positions.*3 tokens"), sl.steer(
-        model, vector, placement=placement
+    with (
+        pytest.raises(sl.SteerlensError, match=r"spans 5 positions.*3 tokens"),
+        sl.steer(model, vector, placement=placement),
     ):
-        log_probs(model, [random_ids(6), [0, 0, 0, *random_ids(3)]], attention_mask=torch.tensor([[1] * 6, [0, 0, 0, 1, 1, 1]]))
+        log_probs(
+            model,
+            [random_ids(6), [0, 0, 0, *random_ids(3)]],
+            attention_mask=torch.tensor([[1] * 6, [0, 0, 0, 1, 1, 1]]),
+        )
 
 
 @pytest.mark.parametrize(("placement", "span"), [(4, 2), (5, 1), (-6, 1), (-1, 2), (50, 1)])
-def test_law_11_an_index_outside_the_prompt(model: Any, placement: int, span: int) -> None:
-    with pytest.raises(sl.SteerlensError, match="use an index from"), sl.steer(
-        model, random_vector(model, 1, span), placement=placement
+def test_law_11_an_index_outside_the_prompt(gpt2: Any, placement: int, span: int) -> None:
+    with (
+        pytest.raises(sl.SteerlensError, match="use an index from"),
+        sl.steer(gpt2, random_vector(gpt2, 1, span), placement=placement),
     ):
-        log_probs(model, random_ids(5))
+        log_probs(gpt2, random_ids(5))
 
 
 @pytest.mark.parametrize("placement", ["all", "last"])
 def test_law_11_a_long_vector_where_only_one_position_goes(model: Any, placement: Any) -> None:
-    with pytest.raises(sl.SteerlensError, match=r"takes a vector of 1 position.*spans 2"), sl.steer(
-        model, random_vector(model, 1, 2), placement=placement
+    with (
+        pytest.raises(sl.SteerlensError, match=r"takes a vector of 1 position.*spans 2"),
+        sl.steer(model, random_vector(model, 1, 2), placement=placement),
     ):
         log_probs(model, random_ids(5))
 
@@ -504,8 +512,9 @@ def test_law_11_a_one_token_prompt(model: Any) -> None:
         with sl.steer(model, one, placement=placement) as receipts:
             assert (log_probs(model, ids) - base).abs().max() > 0.01
         assert receipts[0].positions == (0,)
-    with pytest.raises(sl.SteerlensError, match="spans 2 positions but the prompt has 1 token"), sl.steer(
-        model, random_vector(model, 1, 2)
+    with (
+        pytest.raises(sl.SteerlensError, match="spans 2 positions but the prompt has 1 token"),
+        sl.steer(model, random_vector(model, 1, 2)),
     ):
         log_probs(model, ids)
     # "all" means every position after BOS: there is none.

@@ -33,7 +33,7 @@ def vector(span: int = 3, *, layer: int = 1, seed: int = 0, **fields: Any) -> sl
     return sl.SteeringVector(values, **{"layer": layer, "model": STAMP, "label": "a", **fields})
 
 
-# ---------------------------------------------------------------------------------------------------------- arithmetic
+# ----------------------------------------------------------------------------------------------------------- arithmetic
 
 
 @quick
@@ -77,9 +77,11 @@ def test_numbers_of_all_kinds(factor: Any) -> None:
     assert torch.equal((a / factor).values, a.values / 2)
 
 
-@pytest.mark.parametrize("factor", [math.nan, math.inf, -math.inf, np.float32("nan"), torch.tensor(math.inf), 1e300, 10**400])
+@pytest.mark.parametrize(
+    "factor", [math.nan, math.inf, -math.inf, np.float32("nan"), torch.tensor(math.inf), 1e300, 10**400]
+)
 def test_coefficients_that_are_no_number_or_too_large(factor: Any) -> None:
-    with pytest.raises(sl.SteerlensError, match="finite|NaN or infinity"):
+    with pytest.raises(sl.SteerlensError, match=r"finite|NaN or infinity"):
         factor * vector()
 
 
@@ -127,7 +129,7 @@ def test_sums_that_mean_nothing() -> None:
         vector(1) + vector(1).on("all")
 
 
-# ---------------------------------------------------------------------------------------------------------- immutability
+# --------------------------------------------------------------------------------------------------------- immutability
 
 
 def test_a_vector_is_a_value() -> None:
@@ -148,7 +150,7 @@ def test_gradients_stay_outside() -> None:
     assert not sl.SteeringVector(weights * 2, layer=0, model=STAMP).values.requires_grad
 
 
-# ---------------------------------------------------------------------------------------------------------------- making
+# --------------------------------------------------------------------------------------------------------------- making
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16, torch.int64])
@@ -223,7 +225,7 @@ def test_placements_that_are_none(placement: Any) -> None:
         vector().on(placement)
 
 
-# --------------------------------------------------------------------------------------------------------------- looking
+# -------------------------------------------------------------------------------------------------------------- looking
 
 
 def test_norms() -> None:
@@ -249,7 +251,7 @@ def test_how_it_looks() -> None:
     assert "toy" in text
 
 
-# ----------------------------------------------------------------------------------------------------------------- files
+# ---------------------------------------------------------------------------------------------------------------- files
 
 
 @pytest.mark.parametrize("placement", ["front", "all", 2, -1])
@@ -377,7 +379,9 @@ def test_safetensors_that_are_no_vector(tmp_path: Path, metadata: Any) -> None:
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("values", [torch.ones(3, 9), torch.full((3, 8), math.nan), torch.ones(0, 8), torch.ones(2, 3, 8)])
+@pytest.mark.parametrize(
+    "values", [torch.ones(3, 9), torch.full((3, 8), math.nan), torch.ones(0, 8), torch.ones(2, 3, 8)]
+)
 def test_damaged_values(tmp_path: Path, values: torch.Tensor) -> None:
     save_file({"values": values}, tmp_path / "a", header())
     with pytest.raises(sl.SteerlensError):
