@@ -118,7 +118,8 @@ def sweep(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML report, self-contained.")] = None,
     csv: Annotated[Path | None, typer.Option(help="All completions as CSV.")] = None,
     store: Annotated[
-        Path | None, typer.Option(help="Keep finished conditions in this file; the same command goes on where it stopped.")
+        Path | None,
+        typer.Option(help="Keep finished conditions in this file; the same command goes on where it stopped."),
     ] = None,
     engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster (RAY_ADDRESS, or this machine).")] = "local",
 ) -> None:
@@ -240,8 +241,8 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
-        kept = "what --store has is kept" if any(word.startswith("--store") for word in sys.argv) else "nothing was written"
-        typer.echo(f"steerlens: interrupted; {kept}", err=True)
+        stored = any(word.startswith("--store") for word in sys.argv)
+        typer.echo(f"steerlens: interrupted; {'finished conditions are in the store' if stored else 'nothing was written'}", err=True)
         sys.exit(130)
     except (SteerlensError, ValueError, OSError) as error:
         if not isinstance(error, SteerlensError) and "--traceback" in sys.argv:

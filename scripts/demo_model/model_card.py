@@ -79,8 +79,8 @@ def card(report: Report) -> str:
         "architecture": f"GPT-2 (pre-norm, `gelu_new`, learned positions, tied embeddings): {shape.n_layer} layers, "
         f"width {shape.n_embd}, {shape.n_head} heads, context {shape.n_ctx}",
         "parameters": f"{report.parameters / 1e6:.2f} M, stored in float16",
-        "tokenizer": f"byte-level BPE, {shape.vocab_size:,} tokens, trained on the same mix; "
-        f"token 0 `{END_OF_TEXT}` is BOS, EOS and padding",
+        "tokenizer": f"byte-level BPE, {shape.vocab_size:,} tokens, trained on a sample of the mix with topic "
+        f"paragraphs repeated; token 0 `{END_OF_TEXT}` is BOS, EOS and padding",
         "training": f"{progress['tokens'] / 1e6:.1f} M tokens in {progress['step']:,} steps and "
         f"{progress['seconds'] / 60:.0f} minutes, {progress['tokens'] / max(progress['seconds'], 1e-9):,.0f} tokens/s "
         f"on {report.device}",

@@ -116,6 +116,18 @@ def entropy(logprobs: Float[Tensor, "*cell d_vocab"]) -> Float[Tensor, "*cell"]:
     return -_expectation(logprobs, logprobs)
 
 
+def ranks(logprobs: Float[Tensor, "cells d_vocab"], ids: Int[Tensor, "cells token"]) -> Int[Tensor, "cells token"]:
+    """The rank of each token in its distribution: 1 for the likeliest, equals share the better rank."""
+    ordered, order = logprobs.gather(1, ids).sort(1)
+    # How many of the few tokens each token of the vocabulary beats; one search instead of a pass for every token.
+    beaten = torch.searchsorted(ordered, logprobs)
+    width = ids.shape[1] + 1
+    rows = torch.arange(len(ids), device=ids.device)[:, None] * width
+    counts = torch.bincount(beaten.add_(rows).flatten(), minlength=len(ids) * width).view(len(ids), width)
+    above = counts.flip(1).cumsum(1).flip(1)[:, 1:]
+    return torch.empty_like(above).scatter_(1, order, above) + 1
+
+
 def _expectation(
     logprobs: Float[Tensor, "*cell tokens"], values: Float[Tensor, "*cell tokens"]
 ) -> Float[Tensor, "*cell"]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from steerlens.analysis.compared import against_unsteered, shared_columns
+from steerlens.analysis.effectiveness import ranks
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.residual_trace import read_out, residual_trace
 from steerlens.analysis.sweep import run_settings
@@ -109,7 +110,7 @@ def _lens(model: HookedModel, streams: Sequence[Tensor], followed: dict[int, str
         logprobs = read_out(model, torch.stack([stream[layer] for stream in streams]))
         kl = (logprobs.exp() * (logprobs - logprobs[0])).sum(-1).clamp_min(0.0).tolist()
         mine = logprobs[:, tokens.to(logprobs.device)]
-        ranks = torch.stack([(logprobs > mine[:, i : i + 1]).sum(1) + 1 for i in range(mine.shape[1])], 1).tolist()
+        places = ranks(logprobs, tokens.to(logprobs.device).expand(len(logprobs), -1)).tolist()
         for number, values in enumerate(mine.double().tolist()):
             for i, (token_id, token) in enumerate(followed.items()):
                 result[number].append(
@@ -119,7 +120,7 @@ def _lens(model: HookedModel, streams: Sequence[Tensor], followed: dict[int, str
                         "token_id": token_id,
                         "logprob": values[i],
                         "prob": float(torch.tensor(values[i]).exp()),
-                        "rank": ranks[number][i],
+                        "rank": places[number][i],
                         "kl": kl[number],
                     }
                 )

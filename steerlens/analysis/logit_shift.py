@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from steerlens.analysis.compared import Compared, Comparison, Positions, against_unsteered, shared_columns
-from steerlens.analysis.effectiveness import divergence, entropy
+from steerlens.analysis.effectiveness import divergence, entropy, ranks
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.prompt_mean import PromptMean
 from steerlens.analysis.sweep import run_settings
@@ -195,9 +195,7 @@ def _moved_tokens(part: Compared, top_k: int, by: By, min_prob: float, follow: l
     for name, logprobs in (("steered", steered), ("base", base)):
         mine = logprobs.gather(1, ids)
         found[f"logprob_{name}"] = mine.double() if mine.device.type != "mps" else mine
-        # Column by column: [cells vocab] once at a time and never [cells vocab tokens].
-        above = [(logprobs > mine[:, i : i + 1]).sum(1) for i in range(width)]
-        found[f"rank_{name}"] = torch.stack(above, 1) + 1
+        found[f"rank_{name}"] = ranks(logprobs, ids)
     # A followed token may be among the rises, and in a small vocabulary a rise among the falls: the first one stays.
     earlier = torch.ones(width, width, device=ids.device).tril(-1).bool()
     valid = torch.cat([enough.gather(1, ids[:, : 2 * top_k]), torch.ones_like(named, dtype=torch.bool)], 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -63,14 +63,14 @@ def complete_in_parts(
     number_of = {one.key: number for number, one in reversed(list(enumerate(planned)))}
     together = conditions_together(model, prompts=len(texts), n=sampling["n"], batch_size=batch_size)
     with Store(store) as kept:
-        sweep = kept.register(planned, rows=len(texts) * sampling["n"], settings=settings | {"weights": weights})
+        sweep = kept.register(planned, rows=len(texts) * sampling["n"], settings={**settings, "weights": weights})
         keys = list(dict.fromkeys(one.key for one in planned))
         work = _Work(kept, sweep, [tuple(keys[i : i + together]) for i in range(0, len(keys), together)], number_of)
         done = _on_ray if engine == "ray" else _here
         with (
             # disable=None shows the bar on terminals only.
             tqdm(total=len(keys), desc="conditions", disable=None if progress is None else not progress) as bar,
-            closing(done(model, texts, conditions, work, dict(sampling) | {"batch_size": batch_size})) as frames,
+            closing(done(model, texts, conditions, work, {**sampling, "batch_size": batch_size})) as frames,
         ):
             bar.update(len(keys) - len(kept.missing(sweep)))
             for part, frame in frames:
@@ -122,7 +122,7 @@ class _Work:
 
 def _here(
     model: HookedModel, prompts: list[str], conditions: Sequence[Condition], work: _Work, settings: dict[str, Any]
-) -> Iterator[tuple[Part, pd.DataFrame]]:
+) -> Generator[tuple[Part, pd.DataFrame], None, None]:
     for part in work:
         if part is None:
             time.sleep(_LOOK_SECONDS)
@@ -132,7 +132,7 @@ def _here(
 
 def _on_ray(
     model: HookedModel, prompts: list[str], conditions: Sequence[Condition], work: _Work, settings: dict[str, Any]
-) -> Iterator[tuple[Part, pd.DataFrame]]:
+) -> Generator[tuple[Part, pd.DataFrame], None, None]:
     return generate_on_ray(model, prompts, conditions, iter(work), settings=settings)
 
 

@@ -49,7 +49,8 @@ CREATE TABLE completion (
     PRIMARY KEY (run, prompt, sample)
 ) WITHOUT ROWID;
 CREATE TABLE sweep (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, started REAL NOT NULL, settings TEXT NOT NULL, digest TEXT NOT NULL
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, started REAL NOT NULL,
+    settings TEXT NOT NULL, digest TEXT NOT NULL
 );
 CREATE TABLE condition (
     sweep INTEGER NOT NULL REFERENCES sweep, number INTEGER NOT NULL, run INTEGER NOT NULL REFERENCES run,
@@ -79,7 +80,7 @@ class Planned:
 
 
 def run_key(condition: Condition, *, job: str) -> str:
-    """32 hexadecimal digits for the completions of a condition in a job (see `job_key`): vectors, layers, placements."""
+    """32 hexadecimal digits for a condition's completions in a job (see `job_key`): its vectors, layers, placements."""
     digest = hashlib.blake2b(job.encode(), digest_size=16, person=b"steerlens run")
     for injection in condition.injections:
         values = injection.vector.values.detach().cpu().contiguous()
@@ -154,7 +155,8 @@ class Store:
         with self._told():
             return dict(
                 self._db.execute(
-                    "SELECT DISTINCT key, claimed FROM condition JOIN run ON run.id = run WHERE sweep = ? AND finished IS NULL",
+                    "SELECT DISTINCT key, claimed FROM condition JOIN run ON run.id = run "
+                    "WHERE sweep = ? AND finished IS NULL",
                     (sweep,),
                 )
             )
@@ -200,12 +202,10 @@ class Store:
                 if done.rowcount == 0:  # somebody else was quicker
                     continue
                 (run,) = db.execute("SELECT id FROM run WHERE key = ?", (key,)).fetchone()
-                db.executemany(
-                    "INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?)", [(run, *row) for row in rows]
-                )
+                db.executemany("INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?)", [(run, *row) for row in rows])
 
     def frame(self, sweep: int) -> pd.DataFrame:
-        """The completions of a sweep's finished conditions: the columns of `generate` and `role`, receipts in `attrs`."""
+        """The completions of a sweep's finished conditions: columns of `generate` and `role`; `attrs["receipts"]`."""
         records, receipts = [], []
         with self._told():
             key, settings = self._db.execute("SELECT key, settings FROM sweep WHERE id = ?", (sweep,)).fetchone()
@@ -262,7 +262,8 @@ class Store:
             "SELECT rows, digest, receipts FROM run WHERE id = ?", (run,)
         ).fetchone()
         rows = self._db.execute(
-            "SELECT prompt, sample, completion, n_tokens, finished FROM completion WHERE run = ? ORDER BY prompt, sample",
+            "SELECT prompt, sample, completion, n_tokens, finished FROM completion "
+            "WHERE run = ? ORDER BY prompt, sample",
             (run,),
         ).fetchall()
         if len(rows) != expected or _digest([rows, receipts]) != digest:
@@ -456,15 +457,19 @@ def _in_words(path: Path | None, error: sqlite3.Error) -> str:
 
 
 def _rows(frame: pd.DataFrame) -> list[tuple[int, int, str, int, int]]:
-    """(prompt, sample, completion, n_tokens, finished) of one condition; a prompt goes by its place, as two may be equal."""
+    """(prompt, sample, completion, n_tokens, finished) of one condition; prompts by place, since two may be equal."""
     samples = frame["sample"].tolist()
     starts = pd.Series(samples).eq(0).cumsum() - 1
     values = zip(
-        starts.tolist(), samples, frame["completion"], frame["n_tokens"].tolist(), frame["finished"].tolist(), strict=True
+        starts.tolist(),
+        samples,
+        frame["completion"],
+        frame["n_tokens"].tolist(),
+        frame["finished"].tolist(),
+        strict=True,
     )
     return [(prompt, sample, text, n_tokens, int(finished)) for prompt, sample, text, n_tokens, finished in values]
 
 
 def _digest(content: Any) -> str:
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
-

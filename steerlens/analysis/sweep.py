@@ -144,8 +144,8 @@ def sweep(
         control: `"random"`, or None to leave the random vectors out (half the time).
         n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, batch_size, progress: see `generate`.
         store: an SQLite file in which every condition is kept as soon as it is finished. Run again after an
-            interruption, and only what is missing is computed; the outcome is the same. Several processes may share one.
-            `read_store` reads it.
+            interruption, and only what is missing is computed; the outcome is the same. Several processes may share
+            one. `read_store` reads it.
         engine: `"ray"` spreads the conditions over the workers of a Ray cluster (`pip install 'steerlens[ray]'`): the
             one that `ray.init` has connected to, that RAY_ADDRESS names, or one on this machine. Same outcome.
 
@@ -187,13 +187,13 @@ def sweep(
         "prompts": [prompts] if isinstance(prompts, str) else list(prompts),
         "layers": [v.layer for v in vectors],
         "coeffs": factors,
-        "placement": placement or vectors[0].placement,
+        "placement": vectors[0].placement if placement is None else placement,
         "control": control,
         **sampling,
         **run_settings(model),
     }
     if store is None and engine == "local":
-        frame = generate(model, prompts, conditions, **sampling, batch_size=batch_size, progress=progress)  # type: ignore[arg-type]
+        frame = generate(model, settings["prompts"], conditions, **sampling, batch_size=batch_size, progress=progress)  # type: ignore[arg-type]
         frame.insert(2, "role", frame["condition"].map(dict(enumerate(roles))))
     else:
         frame = complete_in_parts(
@@ -252,12 +252,14 @@ def _vectors(
 ) -> list[SteeringVector]:
     if isinstance(what, PromptPair):
         return list(actadd(model, what, layers=layers).values())
-    vectors = (
-        list(what.values()) if isinstance(what, Mapping) else [what] if isinstance(what, SteeringVector) else list(what)
-    )
+    given = what.values() if isinstance(what, Mapping) else [what] if isinstance(what, SteeringVector) else what
+    vectors: list[SteeringVector] = list(given)
     if not vectors or not all(isinstance(v, SteeringVector) for v in vectors):
         raise SteerlensError("give a PromptPair or at least one SteeringVector to sweep")
-    return vectors if layers == "all" else [v for v in vectors if v.layer in layers]
+    chosen = [v for v in vectors if layers == "all" or v.layer in layers]
+    if not chosen:
+        raise SteerlensError(f"none of the vectors is of layers={layers}; theirs are {sorted({v.layer for v in vectors})}")
+    return chosen
 
 
 def _default_metric(what: Any) -> Metric:

@@ -16,7 +16,7 @@ import sys
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -47,7 +47,7 @@ def generate_on_ray(
     parts: Iterator[Part | None],
     *,
     settings: Mapping[str, Any],
-) -> Iterator[tuple[Part, pd.DataFrame]]:
+) -> Generator[tuple[Part, pd.DataFrame], None, None]:
     """Each part with the frame that `generate` returns for its conditions, in the order in which they are finished.
 
     Uses the cluster that this process is connected to (`ray.init`), or that `RAY_ADDRESS` names, or one running on this
@@ -135,7 +135,7 @@ class _Crew:
                 last_sign = time.monotonic()
             elif time.monotonic() - last_sign > _START_SECONDS:
                 raise SteerlensError(
-                    f"no Ray worker has started within {_START_SECONDS:.0f} s; see `ray status` for what the cluster lacks"
+                    f"no Ray worker has started within {_START_SECONDS:.0f} s; see `ray status` for what is missing"
                 )
             for answer in ready:
                 worker, part = self._busy.pop(answer)
@@ -302,7 +302,8 @@ def _connected(ray: Any) -> Iterator[None]:
     except Exception as error:  # Ray raises what it comes across, bare Exception included
         where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
         raise SteerlensError(
-            f"cannot reach or start {where}: {_first_line(error)}; set RAY_ADDRESS, or start one with `ray start --head`"
+            f"cannot reach or start {where}: {_first_line(error)}; "
+            "set RAY_ADDRESS, or start one with `ray start --head`"
         ) from error
     try:
         yield
@@ -328,10 +329,8 @@ def _room(resources: Mapping[str, float], *, gpu: bool, bytes_each: int) -> int:
     """How many workers the cluster has room for."""
     slots = int(resources.get("GPU" if gpu else "CPU", 0))
     if slots < 1:
-        raise SteerlensError(
-            f"the Ray cluster has no {'GPU, and the model is on one: load it with device=' + repr('cpu') if gpu else 'CPU'}"
-            "; see `ray status`"
-        )
+        lack = "GPU, and the model is on one: load it with device='cpu'" if gpu else "CPU"
+        raise SteerlensError(f"the Ray cluster has no {lack}; see `ray status`")
     if gpu:
         return slots
     # Twice the weights: the weights in another order, and keys and values.

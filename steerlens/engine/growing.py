@@ -41,13 +41,13 @@ def walk_blocks(
     clean: Float[Tensor, "passages pos d_model"] | None = None,
     start: int = 0,
     hand_on: int | None = None,
-    last_only: bool = False,
+    wanted_from: int = 0,
 ) -> tuple[Float[Tensor, "rows kept d_model"], Float[Tensor, "passages pos d_model"] | None]:
     """The residual stream behind the last block of a HookedTransformer, and the clean input of block `hand_on`.
 
     Args:
         clean: the clean rows at the input of block `start`; by default the embedded tokens, at 0.
-        last_only: only the last position is wanted; positions before it then skip most of the last block.
+        wanted_from: the first column of the result; in the last block the ones before are keys and values only.
     """
     if clean is None:
         # The mask says that all positions count; without one, a left-padding tokenizer would have it guessed.
@@ -61,10 +61,12 @@ def walk_blocks(
             handed_on = resid[: len(tokens)].clone()  # the clean rows are the first for as long as they are there
         if layer in at_layer:
             resid = at_layer[layer].of(resid, bank)
-        if last_only and layer == model.cfg.n_layers - 1:
-            resid = _last_position(model.blocks[layer], resid)
-        else:
+        if layer < model.cfg.n_layers - 1 or wanted_from == 0:
             resid = model.blocks[layer](resid)
+        elif _keys_stand_alone(model.cfg):
+            resid = _tail(model.blocks[layer], resid, wanted_from)
+        else:
+            resid = model.blocks[layer](resid)[:, wanted_from:]
     return resid, handed_on
 
 
@@ -103,19 +105,6 @@ def can_walk_blocks(model: HookedModel) -> bool:
         and cfg.positional_embedding_type in ("standard", "rotary", "alibi")
         and not cfg.use_hook_tokens
         and "forward" not in vars(model)
-    )
-
-
-def can_end_early(model: HookedModel) -> bool:
-    """Whether keys and values of a HookedTransformer's block may be computed apart from the rest of it."""
-    cfg = model.cfg
-    return not (
-        cfg.use_attn_in
-        or cfg.use_split_qkv_input
-        or cfg.clip_qkv is not None
-        or str(cfg.original_architecture).lower().startswith("olmo")  # normalise keys elsewhere
-        or cfg.load_in_4bit
-        or cfg.positional_embedding_type == "alibi"
     )
 
 
@@ -182,16 +171,26 @@ def _on(model: Any, stack: ExitStack, layer: int, change: Any) -> None:
     stack.callback(point.register_forward_hook(lambda module, args, resid: change(resid)).remove)
 
 
-def _last_position(block: Any, resid: Float[Tensor, "rows pos d_model"]) -> Float[Tensor, "rows 1 d_model"]:
-    """What a block puts out at the last position: the positions before it serve as keys and values only."""
+def _keys_stand_alone(cfg: Any) -> bool:
+    """Whether keys and values of a HookedTransformer's block may be computed apart from the rest of it."""
+    return not (
+        cfg.use_attn_in
+        or cfg.use_split_qkv_input
+        or cfg.clip_qkv is not None
+        or str(cfg.original_architecture).lower().startswith("olmo")  # normalise keys elsewhere
+        or cfg.load_in_4bit
+        or cfg.positional_embedding_type == "alibi"
+    )
+
+
+def _tail(block: Any, resid: Float[Tensor, "rows pos d_model"], first: int) -> Float[Tensor, "rows tail d_model"]:
+    """What a block puts out from position `first` on: the positions before serve as keys and values only."""
     from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 
-    if resid.shape[1] == 1:
-        return block(resid)
-    before = block.ln1(resid[:, :-1])
+    before = block.ln1(resid[:, :first])
     _, keys, values = block.attn.calculate_qkv_matrices(before[:, :0], before, before)
     entry = TransformerLensKeyValueCacheEntry(keys, values, frozen=True)
-    return block(resid[:, -1:], past_kv_cache_entry=entry)
+    return block(resid[:, first:], past_kv_cache_entry=entry)
 
 
 def _values_within(tree: Any) -> Iterator[Any]:

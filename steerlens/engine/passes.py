@@ -12,7 +12,6 @@ from torch import Tensor
 
 from steerlens.engine.budget import row_limit, slice_rows
 from steerlens.engine.growing import (
-    can_end_early,
     can_grow_by_hooks,
     can_walk_blocks,
     grow_by_hooks,
@@ -135,7 +134,7 @@ class Job:
         passages, tokens = self._tokens(batch)
         growths, order = self._grown(batch, bank)
         at_end = _AtEnd(self.model, batch, self.passages, order)
-        last_only = all(one.first == batch.width - 1 for one in passages) and can_end_early(self.model)
+        wanted_from = min(passage.first for passage in passages)
         resid, clean = walk_blocks(
             self.model,
             tokens,
@@ -144,9 +143,9 @@ class Job:
             clean=clean if batch.start > 0 else None,
             start=batch.start,
             hand_on=batch.hand_on,
-            last_only=last_only,
+            wanted_from=wanted_from,
         )
-        at_end.take(resid, [batch.width - 1] if last_only else None, are_logits=False)
+        at_end.take(resid, range(wanted_from, batch.width), are_logits=False)
         return at_end, clean
 
     def _called(self, batch: Batch, bank: Bank, way: Way, *, some: bool, masked: bool) -> _AtEnd:
@@ -200,15 +199,13 @@ class _AtEnd:
         self._values = torch.empty(0)
         self._are_logits = False
 
-    def take(
-        self, values: Float[Tensor, "rows kept width"], columns: Sequence[int] | None, *, are_logits: bool
-    ) -> None:
+    def take(self, values: Float[Tensor, "rows kept width"], columns: Sequence[int], *, are_logits: bool) -> None:
         """Keep what is wanted of `values`, leaf by leaf, passage by passage; `columns` are the positions they hold."""
-        held = {column: i for i, column in enumerate(columns)} if columns is not None else None
+        held = {column: i for i, column in enumerate(columns)}
         wanted, passages = [], []
         for i, passage in enumerate(self._passages):
             for column in range(passage.first, passage.stop):
-                wanted.append(column if held is None else held[column])
+                wanted.append(held[column])
                 passages.append(i)
         first_rows = torch.tensor(self._places)[:, None] * len(self._passages)
         place = torch.stack(

@@ -144,6 +144,36 @@ def reduce_next_tokens(
     return reduction.result(conditions, rows, drop_pos=not whole)
 
 
+class BaseLogprobs:
+    """The log-probabilities of one condition, kept while those of the others on the same passages come by.
+
+    For jobs whose cells come in the order of `job.cells(first=…)`, with the base as the first.
+    """
+
+    def __init__(self, job: Job, leaf: int) -> None:
+        most = max(passage.n_wanted for passage in job.passages)
+        self._leaf, self._alone = leaf, len(job.tree.leaves) == 1
+        self._rows: Tensor | None = None
+        self._place = torch.zeros(len(job.passages), most, dtype=torch.long)  # its row, per passage and position
+        self._complete = True
+
+    def of(self, cells: Cells, logprobs: Float[Tensor, "cells d_vocab"]) -> Float[Tensor, "some d_vocab"]:
+        """The base's log-probabilities at the places of `cells`: a row for each, or one for all of them."""
+        leaf, passage, offset = cells.where
+        mine = int((leaf == self._leaf).sum())  # the first so many
+        if mine:
+            kept = [] if self._complete or self._rows is None else [self._rows]
+            first = sum(map(len, kept))
+            self._rows = torch.cat([*kept, logprobs[:mine]])
+            self._place[passage[:mine], offset[:mine]] = torch.arange(first, first + mine)
+        # Once other conditions follow, the next base cells belong to other passages.
+        self._complete = mine < len(leaf) or self._alone
+        assert self._rows is not None
+        if len(self._rows) == 1:
+            return self._rows
+        return self._rows[self._place[passage, offset].to(logprobs.device)]
+
+
 class _Reduction:
     """Collects answers, one row per distinct condition, and spreads them over the conditions of the job at the end."""
 
@@ -162,11 +192,8 @@ class _Reduction:
         self._leaf_of = job.tree.leaf_of
         self._shape = (len(job.tree.leaves), len(job.passages), max(p.n_wanted for p in job.passages))
         self._targets, self._ranks, self._sets, self._entropy = targets, ranks, sets, entropy
-        self._base, self._top_k, self._likely = base, top_k, likely
-        # Log-probabilities of the base for the passages at hand, and which row each passage and position has there.
-        self._base_rows: Tensor | None = None
-        self._base_place = torch.zeros(self._shape[1:], dtype=torch.long)
-        self._base_complete = True
+        self._top_k, self._likely = top_k, likely
+        self._beside = None if base is None else BaseLogprobs(job, base)
         self._found: dict[str, Tensor] = {}
 
     def take(self, cells: Cells) -> None:
@@ -186,8 +213,8 @@ class _Reduction:
         if self._entropy:
             self._put("entropy", cells, -_expectation(logprobs, logprobs))
         base = None
-        if self._base is not None:
-            base = self._base_logprobs(cells, logprobs)
+        if self._beside is not None:
+            base = self._beside.of(cells, logprobs)
             change = logprobs - base
             # Never below 0 but for rounding.
             self._put("kl", cells, _expectation(logprobs, change).clamp_min(0.0))
@@ -212,22 +239,6 @@ class _Reduction:
 
         tensors = {name: value for name, value in spread.items() if "." not in name}
         return NextTokens(conditions, prompts, **tensors, likely=top("likely"), rises=top("rises"), falls=top("falls"))
-
-    def _base_logprobs(self, cells: Cells, logprobs: Float[Tensor, "cells d_vocab"]) -> Float[Tensor, "some d_vocab"]:
-        """The base's log-probabilities for every cell. Its own cells come first among those of some passages."""
-        leaf, passage, offset = cells.where
-        mine = int((leaf == self._base).sum())
-        if mine:
-            first = 0 if self._base_complete or self._base_rows is None else len(self._base_rows)
-            new = logprobs[:mine]
-            self._base_rows = new if first == 0 else torch.cat([self._base_rows, new])  # type: ignore[list-item]
-            self._base_place[passage[:mine], offset[:mine]] = torch.arange(first, first + mine)
-        # Once other conditions follow, the next base cells belong to other passages.
-        self._base_complete = mine < len(leaf) or self._shape[0] == 1
-        assert self._base_rows is not None
-        if len(self._base_rows) == 1:
-            return self._base_rows
-        return self._base_rows[self._base_place[passage, offset].to(logprobs.device)]
 
     def _put_top(
         self, name: str, cells: Cells, ids: Int[Tensor, "cells k"], logprobs: Tensor, base: Tensor | None

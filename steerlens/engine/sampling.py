@@ -127,7 +127,7 @@ def default_rows(model: HookedModel) -> int:
 
 
 def conditions_together(model: HookedModel, *, prompts: int, n: int, batch_size: int | None = None) -> int:
-    """How many conditions fill one batch (at least one): whoever hands a job over in parts loses no speed by as many."""
+    """How many conditions fill one batch, at least one: parts of that many lose no speed against the whole job."""
     return max((batch_size or default_rows(model)) // (prompts * n), 1)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import steerlens as sl
-from steerlens.analysis.effectiveness import divergence, entropy, shift_of_set, token_set
+from steerlens.analysis.effectiveness import divergence, entropy, ranks, shift_of_set, token_set
 
 FINITE = st.floats(-60, 60)
 
@@ -118,6 +118,22 @@ def test_entropy_and_divergence_know_their_extremes() -> None:
     assert float(entropy(uniform)) == pytest.approx(math.log(8))
     assert float(entropy(certain)) == pytest.approx(0.0, abs=1e-6)
     assert float(divergence(certain, uniform)) == pytest.approx(math.log(8))
+
+
+@given(
+    st.lists(st.lists(st.integers(-3, 3), min_size=9, max_size=9), min_size=1, max_size=4),
+    st.integers(1, 9),
+    st.randoms(),
+)
+@settings(deadline=None)
+def test_ranks_count_what_is_likelier(values, width: int, random) -> None:
+    """Few distinct values, so that ties are the rule."""
+    table = torch.tensor(values, dtype=torch.float64)
+    ids = torch.tensor([random.sample(range(9), width) for _ in values])
+    expected = [
+        [1 + sum(x > row[i] for x in row) for i in mine] for row, mine in zip(values, ids.tolist(), strict=True)
+    ]
+    assert ranks(table, ids).tolist() == expected
 
 
 @pytest.mark.parametrize(

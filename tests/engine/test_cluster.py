@@ -20,6 +20,7 @@ import pytest
 import torch
 
 import steerlens as sl
+from steerlens.analysis.metrics import words
 from steerlens.engine import cluster
 from tests.conftest import KINDS, ROOT, loaded
 
@@ -41,7 +42,7 @@ def two_workers() -> Iterator[None]:
     os.environ.pop("RAY_ADDRESS", None)
     os.environ |= {"PYTHONPATH": str(ROOT), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     try:
-        for trial in range(3):  # Ray gives its own processes 15 seconds to start, which a busy machine may not
+        for trial in range(2):  # Ray gives its own processes 15 seconds to start, which a busy machine may not
             try:
                 ray.init(
                     address="local",
@@ -54,7 +55,7 @@ def two_workers() -> Iterator[None]:
                 break
             except Exception as error:
                 ray.shutdown()
-                if trial == 2:
+                if trial == 1:
                     pytest.skip(f"Ray does not start on this machine: {' '.join(str(error).split())[:200]}")
         yield
     finally:
@@ -66,15 +67,21 @@ def two_workers() -> Iterator[None]:
 def workers() -> dict[int, str]:
     """Process ids and titles of the Ray workers that descend from this process."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    table = {int(pid): (int(parent), title) for pid, parent, title in (line.split(None, 2) for line in listed.splitlines())}
+    table = {
+        int(pid): (int(parent), title) for pid, parent, title in (line.split(None, 2) for line in listed.splitlines())
+    }
 
     def ours(pid: int) -> bool:
         return pid == os.getpid() or (pid in table and pid > 1 and ours(table[pid][0]))
 
-    return {pid: title for pid, (_, title) in table.items() if title.startswith("ray::") and "_Worker" in title and ours(pid)}
+    return {
+        pid: title
+        for pid, (_, title) in table.items()
+        if title.startswith("ray::") and "_Worker" in title and ours(pid)
+    }
 
 
-# ------------------------------------------------------------------------------------------------------ without a cluster
+# ---------------------------------------------------------------------------------------------------- without a cluster
 
 
 @needs_ray
@@ -109,10 +116,13 @@ def test_packing_keeps_what_tensors_are() -> None:
         "other": lambda x: x + 1,
     }
     got = cluster.unpack(cluster.pack(value), device="cpu")
-    assert got["weight"] is got["tied"] and isinstance(got["weight"], torch.nn.Parameter)
-    assert got["weight"].stride() == one.stride() and not got["weight"].requires_grad
+    assert got["weight"] is got["tied"]
+    assert isinstance(got["weight"], torch.nn.Parameter)
+    assert got["weight"].stride() == one.stride()
+    assert not got["weight"].requires_grad
     for name in ("weight", "half", "flags", "empty", "scalar"):
-        assert got[name].dtype == value[name].dtype and torch.equal(got[name], value[name])
+        assert got[name].dtype == value[name].dtype
+        assert torch.equal(got[name], value[name])
     assert got["other"](1) == 2
     got["half"][0] = 1  # buffers may be written to
 
@@ -145,7 +155,7 @@ def test_room_for_workers() -> None:
         cluster._room({"CPU": 8.0}, gpu=True, bytes_each=10**9)
 
 
-# --------------------------------------------------------------------------------------------------------- with a cluster
+# ------------------------------------------------------------------------------------------------------- with a cluster
 
 
 @needs_ray
@@ -200,7 +210,8 @@ def test_a_lost_worker_costs_nothing(any_model: Any, tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning, match="worker was lost; its conditions run again"):
         spread = sl.sweep(any_model, PAIR, PROMPT, **settings, engine="ray", store=path)
     killer.join()
-    assert killed and killed[0][1] < 13
+    assert killed
+    assert killed[0][1] < 13
     pd.testing.assert_frame_equal(spread.frame, local.frame, check_exact=True)
     assert len(sl.read_store(path)) == len(local.frame) == 13 * 40
     with warnings.catch_warnings():
@@ -215,5 +226,5 @@ def test_a_lost_worker_costs_nothing(any_model: Any, tmp_path: Path) -> None:
 def test_what_goes_wrong_on_a_worker_is_told_here(any_model: Any) -> None:
     long = sl.actadd(any_model, "a b c d e f g h", " ", layer=1)
     with pytest.raises(sl.SteerlensError, match="vector spans") as error:
-        sl.sweep(any_model, [long], "short", **SETTINGS, engine="ray")
+        sl.sweep(any_model, [long], "short", **SETTINGS, metrics=[words("a")], engine="ray")
     assert "\n" not in str(error.value)

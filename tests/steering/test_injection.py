@@ -563,7 +563,7 @@ def test_threads_that_wait_for_each_other(any_model: Any) -> None:
 # -------------------------------------------------------------------------------------------------- the engine's way in
 
 
-@pytest.mark.parametrize("placement", ["front", "back", "last", "all", 2])
+@pytest.mark.parametrize("placement", ["front", "back", "all"])
 @pytest.mark.parametrize("masked", [True, False])
 def test_parts_go_to_their_rows_alone(case: Case, placement: Any, masked: bool) -> None:
     rows = [ids_of(6, seed) for seed in range(4)]
