@@ -1,4 +1,4 @@
-"""The command line: `steerlens demo`, `steerlens steer`, `steerlens sweep`. A thin face; everything it does is in the package."""
+"""The command line: `steerlens demo`, `steer`, `sweep`. A thin face; everything it does is in the package."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def sweep(
     words: Annotated[
         str | None,
         typer.Option(
-            help="What counts as success: a topic (weddings, war, music, …) or words with commas [default: the positive prompt]."
+            help="Success: a topic (weddings, war, music, …) or words with commas [default: the positive prompt]."
         ),
     ] = None,
     layers: Annotated[str, typer.Option("--layers", "-l", help="'all', or numbers and ranges: 0,4-6.")] = "all",
@@ -233,7 +233,7 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Activation steering in transformer language models, measured: which layer, how strong, did it work, what broke."""
+    """Activation steering in language models, measured: which layer, how strong, did it work, what broke."""
 
 
 def main() -> None:
@@ -242,7 +242,8 @@ def main() -> None:
         app(standalone_mode=True)
     except KeyboardInterrupt:
         stored = any(word.startswith("--store") for word in sys.argv)
-        typer.echo(f"steerlens: interrupted; {'finished conditions are in the store' if stored else 'nothing was written'}", err=True)
+        kept = "finished conditions are in the store" if stored else "nothing was written"
+        typer.echo(f"steerlens: interrupted; {kept}", err=True)
         sys.exit(130)
     except (SteerlensError, ValueError, OSError) as error:
         if not isinstance(error, SteerlensError) and "--traceback" in sys.argv:

@@ -114,12 +114,17 @@ def test_moves_in_a_row_are_drawn_once(explorer: Explorer, monkeypatch: pytest.M
         for step in range(10):
             explorer.controls["coeff"].value = 6 + step / 2
         assert not shifts, "nothing is computed while the moves come in"
+        while not shifts:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0)
+        assert explorer._figures.stale[1] or effects, "the figure by layer waits, and is pale until it is drawn"
         deadline = time.monotonic() + 30
         while not effects and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
 
     asyncio.run(drag())
     assert len(shifts) == len(effects) == 1
+    assert explorer._figures.stale == [False, False]
     assert explorer.view.coeff == 10.5
     assert bars(explorer.shift_figure) == bars(explorer.shift.plot())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +37,16 @@ class Compared:
     logprobs: Float[Tensor, "cells d_vocab"]
     base: Float[Tensor, "cells d_vocab"]
 
+    def of(self, distinct: Collection[int]) -> Compared | None:
+        """The cells of some of the distinct conditions; None if there are none."""
+        mine = torch.tensor([leaf in distinct for leaf in self.where[0].tolist()])
+        if mine.all():
+            return self
+        if not mine.any():
+            return None
+        here = mine.to(self.logprobs.device)
+        return Compared(self.where[:, mine], self.logprobs[here], self.base[here])
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -45,15 +55,13 @@ class Comparison:
     Attributes:
         conditions: the conditions; the first is the base.
         rows: token ids of the prompts.
-        distinct: for every condition, which of the distinct ones it is (equal ones, and those without effect, are one).
+        positions: behind the last token of each prompt, or behind every token.
     """
 
-    model: HookedModel
     conditions: tuple[Condition, ...]
     rows: tuple[tuple[int, ...], ...]
     positions: Positions
-    _job: Job
-    _passages: tuple[tuple[int, int], ...]  # of each passage, its prompt and its first position
+    _windows: tuple[_Window, ...]
 
     @staticmethod
     def of(
@@ -74,45 +82,90 @@ class Comparison:
         if not prompts:
             raise SteerlensError("there are no prompts; give at least one text")
         rows = tuple(tuple(prompt_ids(model, text)) for text in prompts)
-        window = max(_BASE_BYTES // (4 * int(model.cfg.d_vocab)), 1)
-        passages, origin = [], []
+        # A long prompt is asked for window by window: 128,000 tokens at 2,000 positions would be a gigabyte.
+        width = max(_BASE_BYTES // (4 * int(model.cfg.d_vocab)), 1)
+        asked: dict[int, list[tuple[int, Passage]]] = {}
         for number, ids in enumerate(rows):
-            # A long prompt is asked for piece by piece: 128,000 tokens at 2,000 positions would be a gigabyte.
-            for first in range(0 if positions == "all" else len(ids) - 1, len(ids), window):
-                passages.append(Passage(ids, len(ids), first, min(first + window, len(ids))))
-                origin.append((number, first))
-        return Comparison(model, tuple(conditions), rows, positions, Job.of(model, passages, conditions), tuple(origin))
+            for first in range(0 if positions == "all" else len(ids) - 1, len(ids), width):
+                passage = Passage(ids, len(ids), first, min(first + width, len(ids)))
+                asked.setdefault(first if positions == "all" else 0, []).append((number, passage))
+        windows = []
+        for some in asked.values():
+            numbers, passages = zip(*some, strict=True)
+            windows.append(_Window(Job.of(model, passages, conditions), numbers))
+        return Comparison(tuple(conditions), rows, positions, tuple(windows))
 
     @property
     def distinct(self) -> tuple[int, ...]:
-        return self._job.tree.leaf_of
+        """For every condition, which of the distinct ones it is: equal ones, and those without effect, are one."""
+        return self._windows[0].job.tree.leaf_of
 
-    @torch.no_grad()
     def cells(self, *, batch_size: int | None = None, memory_budget: int | None = None) -> Iterator[Compared]:
         """All cells, a slice at a time; the base's own cells are among them.
 
         Raises:
             SteerlensError: a vector that does not fit its prompt.
         """
-        base_leaf = self.distinct[0]
-        prompt_of = torch.tensor([prompt for prompt, _ in self._passages])
-        first_of = torch.tensor([first for _, first in self._passages])
-        held: dict[tuple[int, int], Tensor] = {}
+        for window in self._windows:
+            yield from window.cells(batch_size=batch_size, memory_budget=memory_budget)
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """Some positions of some prompts under all conditions; `prompts` are the numbers of the job's passages."""
+
+    job: Job
+    prompts: tuple[int, ...]
+
+    def cells(self, *, batch_size: int | None, memory_budget: int | None) -> Iterator[Compared]:
+        base_leaf = self.job.tree.leaf_of[0]
+        alone = len(self.job.tree.leaves) == 1
+        prompt_of = torch.tensor(self.prompts)
+        first_of = torch.tensor([passage.first for passage in self.job.passages])
+        held = _Rows(max(passage.n_wanted for passage in self.job.passages))
         others_came = False
-        for cells in self._job.cells(first=0, batch_size=batch_size, memory_budget=memory_budget):
+        for cells in self.job.cells(first=0, batch_size=batch_size, memory_budget=memory_budget):
             logits = cells.logits if cells.logits.dtype == torch.float64 else cells.logits.float()
             logprobs = logits.log_softmax(-1)
             leaf, passage, offset = cells.where
             places = list(zip(passage.tolist(), offset.tolist(), strict=True))
-            is_base = (leaf == base_leaf).tolist()
-            if is_base[0] and others_came:
-                held, others_came = {}, False  # the next passages
-            for i, place in enumerate(places):
-                if is_base[i]:
-                    held[place] = logprobs[i]
-            base = torch.stack([held[place] for place in places])
-            others_came |= not all(is_base) or len(set(self.distinct)) == 1
-            yield Compared(torch.stack([leaf, prompt_of[passage], first_of[passage] + offset]), logprobs, base)
+            mine = int((leaf == base_leaf).sum())  # the base's cells come before those of all others
+            if mine and others_came:
+                held.clear()  # these are the next passages
+                others_came = False
+            if mine:
+                held.put(places[:mine], logprobs[:mine])
+            others_came |= mine < len(places) or alone
+            where = torch.stack([leaf, prompt_of[passage], first_of[passage] + offset])
+            yield Compared(where, logprobs, logprobs if mine == len(places) else held.get(places))
+
+
+class _Rows:
+    """Distributions by place, copied into one tensor: kept slices would hold the memory around them, too."""
+
+    def __init__(self, expected: int) -> None:
+        self._capacity, self._table = expected, torch.empty(0)
+        self._row_of: dict[tuple[int, int], int] = {}
+
+    def clear(self) -> None:
+        self._row_of = {}
+
+    def put(self, places: Sequence[tuple[int, int]], values: Float[Tensor, "cells d_vocab"]) -> None:
+        first = len(self._row_of)
+        if first + len(places) > len(self._table):
+            self._capacity = max(self._capacity, first + len(places)) if first == 0 else 2 * (first + len(places))
+            grown = values.new_empty(self._capacity, values.shape[1])
+            if first:
+                grown[:first] = self._table[:first]
+            self._table = grown
+        self._table[first : first + len(places)] = values
+        self._row_of.update({place: first + i for i, place in enumerate(places)})
+
+    def get(self, places: Sequence[tuple[int, int]]) -> Float[Tensor, "cells d_vocab"]:
+        rows = torch.tensor([self._row_of[place] for place in places], device=self._table.device)
+        if len(self._row_of) == 1:
+            return self._table[:1].expand(len(places), -1)
+        return self._table[rows]
 
 
 def against_unsteered(

@@ -36,7 +36,7 @@ class LayerEffect:
         frame: one row per condition × prompt. Columns: condition, label, role ("unsteered", "steered", "random"),
             layer, coeff, placement, prompt, prompt_index; shift, effectiveness, disruption, two_way, kl (nats),
             prob_base, prob_steered (see `MEASURES`); vector_norm, resid_norm, norm_ratio: means over the positions
-            where the vector is not zero, of its norm, of the unsteered residual stream's norm there, and of their ratio.
+            where the vector is not zero, of its norm, of the unsteered residual stream's norm there, of their ratio.
         settings: everything needed to repeat it, as plain data.
     """
 

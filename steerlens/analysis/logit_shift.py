@@ -136,11 +136,13 @@ def logit_shift(
     tokens, cells = [], []
     averaging = len(texts) > 1 and positions == "last"
     mean = PromptMean() if averaging else None
+    steered = set(job.distinct[1:])
     for part in job.cells(batch_size=batch_size, memory_budget=memory_budget):
-        tokens.append(_moved_tokens(part, top_k, by, min_prob, list(followed)))
         cells.append(_cell_numbers(part))
-        if mean is not None:
-            mean.take(part)
+        if (moved := part.of(steered)) is not None:
+            tokens.append(_moved_tokens(moved, top_k, by, min_prob, list(followed)))
+            if mean is not None:
+                mean.take(moved)
     rows = _Rows(model, texts, job, conditions)
     frame = rows.spread(tokens, _COLUMNS, steered_only=True)
     frame["followed"] = frame["token_id"].isin(list(followed))

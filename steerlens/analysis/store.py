@@ -207,7 +207,7 @@ class Store:
     def frame(self, sweep: int) -> pd.DataFrame:
         """The completions of a sweep's finished conditions: columns of `generate` and `role`; `attrs["receipts"]`."""
         records, receipts = [], []
-        with self._told():
+        with self._told(reading=True):
             key, settings = self._db.execute("SELECT key, settings FROM sweep WHERE id = ?", (sweep,)).fetchone()
             settings = json.loads(settings)
             conditions = self._db.execute(
@@ -246,7 +246,7 @@ class Store:
 
     def sweeps(self) -> pd.DataFrame:
         """One row per sweep: sweep, settings (a mapping), conditions, finished (how many of them), started."""
-        with self._told():
+        with self._told(reading=True):
             rows = self._db.execute(
                 "SELECT sweep.id, settings, sweep.digest, count(*), count(finished), started FROM sweep "
                 "JOIN condition ON sweep = sweep.id JOIN run ON run.id = run GROUP BY sweep.id ORDER BY sweep.id"
@@ -254,8 +254,8 @@ class Store:
             for sweep, settings, digest, *_ in rows:
                 if _digest(settings) != digest:
                     raise _damage(f"the settings of sweep {sweep} are not those that were written")
-        names = ["sweep", "settings", "conditions", "finished", "started"]
-        return pd.DataFrame([(i, json.loads(settings), *rest) for i, settings, _, *rest in rows], columns=names)
+            names = ["sweep", "settings", "conditions", "finished", "started"]
+            return pd.DataFrame([(i, json.loads(settings), *rest) for i, settings, _, *rest in rows], columns=names)
 
     def _run(self, run: int) -> tuple[list[tuple[int, int, str, int, int]], list[dict[str, Any]]]:
         expected, digest, receipts = self._db.execute(
@@ -301,12 +301,17 @@ class Store:
                 raise
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """SQLite's errors in our words."""
+    def _told(self, *, reading: bool = False) -> Iterator[None]:
+        """SQLite's errors in our words; while reading, also what comes of damage that SQLite does not see."""
+        damage = (
+            (UnicodeError, json.JSONDecodeError, LookupError, TypeError, OverflowError) if reading else UnicodeError
+        )
         try:
             yield
         except sqlite3.Error as error:
             raise SteerlensError(_in_words(self.path, error)) from error
+        except damage as error:
+            raise SteerlensError(_in_words(self.path, _damage(f"{type(error).__name__}: {error}"))) from error
 
 
 _COLUMNS = "condition label role layer coeff placement prompt sample completion n_tokens finished seed".split()
@@ -358,19 +363,20 @@ class _ReadOnly(Store):
         self.path = Path(path).expanduser().absolute()
         if not self.path.is_file():
             raise SteerlensError(f"no store at {self.path}; give the path of one written with sweep(..., store=...)")
-        with self._told():
+        with self._told(reading=True):
             self._db = _connect(self.path, "ro")
             try:
                 self._db.execute("SELECT count(*) FROM sqlite_master")
-            except sqlite3.OperationalError:
+            except sqlite3.OperationalError as error:
                 # Where nothing can be written SQLite cannot share; if no writer left anything behind, none is needed.
                 log = self.path.with_name(self.path.name + "-wal")
-                if log.exists() and log.stat().st_size:
+                closed = _code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+                if not closed or (log.exists() and log.stat().st_size):
                     raise
                 self._db.close()
                 self._db = _connect(self.path, "ro&immutable=1")
         try:
-            with self._told():
+            with self._told(reading=True):
                 _check_ours(self._db, self.path)
                 _check_whole(self._db)
         except BaseException:

@@ -1,4 +1,4 @@
-"""`sweep`: a vector at every layer and coefficient, against the unsteered model and against random vectors of equal norm."""
+"""`sweep`: a vector at every layer and coefficient, against no steering and against random vectors of equal norm."""
 
 from __future__ import annotations
 
@@ -72,21 +72,20 @@ class Sweep:
 
     def best(self, metric: Metric | str | None = None) -> pd.Series:
         """The summary row of the steered condition with the largest mean of `metric` (the first metric by default)."""
-        name = self._metric(metric).name
-        steered = self.summary.query("metric == @name and role == 'steered'")
+        rows = self._of(metric)
+        steered = rows[rows["role"] == "steered"]
         return steered.loc[steered["mean"].idxmax()]
 
     def baseline(self, metric: Metric | str | None = None) -> pd.Series:
         """The summary row of the unsteered condition for `metric` (the first metric by default)."""
-        name = self._metric(metric).name
-        return self.summary.query("metric == @name and role == 'unsteered'").iloc[0]
+        rows = self._of(metric)
+        return rows[rows["role"] == "unsteered"].iloc[0]
 
     def plot(self, metric: Metric | str | None = None) -> go.Figure:
         """`metric` (the first by default) against layer, one line per coefficient, with intervals and the baseline."""
         from steerlens.analysis.figures import layer_sweep
 
-        name = self._metric(metric).name
-        return layer_sweep(self.summary.query("metric == @name"))
+        return layer_sweep(self._of(metric))
 
     def report(self, path: str | Path, *, command: str | None = None) -> Path:
         """One self-contained HTML page with figures, table, completions and settings; returns its path.
@@ -97,6 +96,9 @@ class Sweep:
         from steerlens.analysis.sweep_report import write_sweep_report
 
         return write_sweep_report(self, path, command=command)
+
+    def _of(self, metric: Metric | str | None) -> pd.DataFrame:
+        return self.summary[self.summary["metric"] == self._metric(metric).name]
 
     def _metric(self, metric: Metric | str | None) -> Metric:
         if metric is None:
@@ -258,7 +260,9 @@ def _vectors(
         raise SteerlensError("give a PromptPair or at least one SteeringVector to sweep")
     chosen = [v for v in vectors if layers == "all" or v.layer in layers]
     if not chosen:
-        raise SteerlensError(f"none of the vectors is of layers={layers}; theirs are {sorted({v.layer for v in vectors})}")
+        raise SteerlensError(
+            f"none of the vectors is of layers={layers}; theirs are {sorted({v.layer for v in vectors})}"
+        )
     return chosen
 
 

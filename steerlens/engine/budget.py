@@ -18,7 +18,7 @@ _CPU_BYTES = 1 << 30
 # Of the memory that is free; the estimate below knows the large tensors only.
 _FREE_SHARE = 0.6
 # Logits turned into answers at a time: a few tensors of this size exist at once.
-_CPU_SLICE_BYTES, _DEVICE_SLICE_BYTES = 32 << 20, 512 << 20
+_CPU_SLICE_BYTES, _DEVICE_SLICE_BYTES, _SLICES_AT_ONCE = 32 << 20, 512 << 20, 16
 
 
 def row_limit(
@@ -68,10 +68,27 @@ def row_bytes(cfg: Any, width: int, logits: int) -> int:
     return int(size * (width * per_token + logits * cfg.d_vocab))
 
 
-def slice_rows(model: HookedModel) -> int:
+def slice_rows(model: HookedModel, memory_budget: int | None = None) -> int:
     """How many positions' logits are turned into answers at a time."""
     on_cpu = torch.device(model.cfg.device).type == "cpu"
-    return max((_CPU_SLICE_BYTES if on_cpu else _DEVICE_SLICE_BYTES) // (4 * int(model.cfg.d_vocab)), 1)
+    most = _CPU_SLICE_BYTES if on_cpu else _DEVICE_SLICE_BYTES
+    budget = memory_budget if memory_budget is not None else _free_bytes(model)
+    return max(min(most, budget // _SLICES_AT_ONCE) // (4 * int(model.cfg.d_vocab)), 1)
+
+
+def require_room(model: HookedModel, logits: int) -> None:
+    """Nothing, if the device has room for so many positions' logits.
+
+    Raises:
+        SteerlensError: it has not.
+    """
+    device = torch.device(model.cfg.device)
+    need = logits * int(model.cfg.d_vocab) * torch.finfo(model.cfg.dtype).bits // 8
+    if device.type != "cpu" and need > (room := _free_bytes(model)):
+        raise SteerlensError(
+            f"the logits of this grid take {_megabytes(need)} and {device} has about {_megabytes(room)} free; "
+            "ask reduce_next_tokens for what you need of them, or for fewer conditions at a time"
+        )
 
 
 def _free_bytes(model: HookedModel) -> int:

@@ -187,10 +187,10 @@ def _tail(block: Any, resid: Float[Tensor, "rows pos d_model"], first: int) -> F
     """What a block puts out from position `first` on: the positions before serve as keys and values only."""
     from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 
-    before = block.ln1(resid[:, :first])
+    before = block.ln1(resid[:, :first].contiguous())  # some of TransformerLens' layers only take views
     _, keys, values = block.attn.calculate_qkv_matrices(before[:, :0], before, before)
     entry = TransformerLensKeyValueCacheEntry(keys, values, frozen=True)
-    return block(resid[:, first:], past_kv_cache_entry=entry)
+    return block(resid[:, first:].contiguous(), past_kv_cache_entry=entry)
 
 
 def _values_within(tree: Any) -> Iterator[Any]:

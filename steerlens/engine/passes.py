@@ -99,6 +99,7 @@ class Job:
             batch_size=batch_size,
             memory_budget=memory_budget,
         )
+        at_once = slice_rows(self.model, memory_budget)
         order = self.tree.in_walking_order(None if first is None else self.tree.leaves[self.tree.leaf_of[first]])
         plan = batches(
             self.passages,
@@ -107,7 +108,7 @@ class Job:
             same_length=hooked or not padding_is_harmless(self.model),
             resume=way == "walk",
             # Whoever asks for one condition first keeps its logits while the others of the same passages come.
-            wanted_limit=None if first is None else _KEPT_SLICES * slice_rows(self.model),
+            wanted_limit=None if first is None else _KEPT_SLICES * at_once,
         )
         bank = Bank(self.tree.vectors())
         place_of = {leaf: place for place, leaf in enumerate(self.tree.leaves)}
@@ -118,7 +119,7 @@ class Job:
             else:
                 at_end = self._called(batch, bank, way, some=some, masked=hooked)
             leaves = [place_of[leaf] for leaf in batch.leaves]
-            yield from at_end.slices(leaves, slice_rows(self.model))
+            yield from at_end.slices(leaves, at_once)
 
     def _way(self, hooked: bool) -> Way:
         if hooked:

@@ -1,7 +1,7 @@
-"""Completions of prompts under many conditions: prefill once per condition and prompt, then decode every sample together.
+"""Completions under many conditions: prefill once per condition and prompt, then decode every sample together.
 
-The injection touches the prompt only, so it is paid for once: its keys and values are in the cache that all samples of a
-condition share, and decoding needs no hook (placement `"all"` excepted, which touches generated tokens by definition).
+The injection touches the prompt only, so it is paid for once: its keys and values are in the cache that all samples of
+a condition share; decoding needs no hook (placement `"all"` excepted, which touches generated tokens by definition).
 """
 
 from __future__ import annotations

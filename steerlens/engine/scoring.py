@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlens.engine.budget import require_room
 from steerlens.engine.jobs import Passage
 from steerlens.engine.passes import Job
 from steerlens.errors import SteerlensError
@@ -47,7 +48,8 @@ def next_token_logits(
         but a list of conditions drops the condition axis.
 
     Raises:
-        SteerlensError: an empty prompt, a vector of another model or longer than a prompt, a budget too small.
+        SteerlensError: an empty prompt, a vector of another model or longer than a prompt, a budget too small, logits
+            that the device has no room for.
     """
     require_model(model)
     conditions = as_conditions(steering, placement=placement)
@@ -57,6 +59,7 @@ def next_token_logits(
     result: Tensor | None = None
     for cells in job.cells(batch_size=batch_size, memory_budget=memory_budget):
         if result is None:
+            require_room(model, len(job.tree.leaf_of) * len(rows))
             result = cells.logits.new_empty(len(job.tree.leaves), len(rows), cells.logits.shape[-1])
         result[cells.leaf, cells.passage] = cells.logits
     assert result is not None

@@ -56,6 +56,11 @@ class View:
         return tuple(f" {word}" for word in self.words)
 
     @property
+    def by_layer(self) -> tuple[Hashable, ...]:
+        """What the figure by layer depends on: not on the layer that is chosen."""
+        return (self.pair, self.prompt, self.coeff, self.placement, self.words, self.measure)
+
+    @property
     def sampled(self) -> tuple[Hashable, ...]:
         """What the completions depend on: after a change of anything else they still hold."""
         return (

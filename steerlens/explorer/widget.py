@@ -172,7 +172,6 @@ class Explorer:
                 view = self.view
                 shown = completions_side_by_side(self.numbers.completions(view), n=view.n)
                 self._completions.value, self._completed = shown.html, view
-                self._mark_completions(view)
         finally:
             self._button.disabled, self._button.description = False, "Complete"
 
@@ -209,7 +208,6 @@ class Explorer:
             self._show_figures()
             self._status.value = _status(shift, self.numbers.injection(view), time.perf_counter() - begin)
             self._code.code = view.code(self.numbers.model)
-            self._mark_completions(view)
 
     def _draw_effect(self) -> None:
         with self._errors_shown("effect"):
@@ -217,9 +215,9 @@ class Explorer:
             if not view.words:
                 raise SteerlensError('no words to follow; type some, such as "love, hate", to see the effect by layer')
             effect = self.numbers.effect(view)
-            if (shown := (effect, view.measure)) != self._effect_drawn:
-                figure = effect.plot(view.measure).update_layout(height=_FIGURE_HEIGHT)
-                self.effect_figure, self._effect_drawn = figure, shown
+            if view.by_layer != self._effect_drawn:
+                self.effect_figure = effect.plot(view.measure).update_layout(height=_FIGURE_HEIGHT)
+                self._effect_drawn = view.by_layer
             self._show_figures()
 
     def _show_figures(self) -> None:
@@ -231,15 +229,25 @@ class Explorer:
         self.effect_figure.layout.shapes = [*others, {**mark, "yref": "paper"}]
         self._figures.figures = [self.shift_figure.to_json(), self.effect_figure.to_json()]
 
-    def _mark_completions(self, view: View) -> None:
-        """Fade the completions if they were sampled with other settings."""
-        stale = self._completed is not None and view.sampled != self._completed.sampled
-        (self._completions.add_class if stale else self._completions.remove_class)("steerlens-stale")
+    def _mark_stale(self) -> None:
+        """Fade what does not belong to the controls as they are now: not drawn yet, failed, or sampled before."""
+        try:
+            view = self.view
+        except SteerlensError:
+            view = None
+        no_shift = view is None or "shift" in self._errors
+        no_effect = view is None or "effect" in self._errors or view.by_layer != self._effect_drawn
+        self._figures.stale = [no_shift, no_effect]
+        for widget in (self._status, self._code):
+            _fade(widget, no_shift)
+        _fade(
+            self._completions, self._completed is not None and (view is None or view.sampled != self._completed.sampled)
+        )
 
     @contextmanager
     def _errors_shown(self, part: str) -> Iterator[None]:
         """Errors of the block become one line in the widget, whatever they are: traceback and all is for a terminal."""
-        self._errors.pop(part, None)  # and if the part fails again, its figure is faded: it is not of these settings
+        self._errors.pop(part, None)
         try:
             yield
         except Exception as error:
@@ -249,7 +257,7 @@ class Explorer:
         lines = [html.escape(text) for text in dict.fromkeys(self._errors.values())]
         shown = f'<span class="steerlens-error" role="alert">{"<br>".join(lines)}</span>' if lines else ""
         self._error.value = shown
-        self._figures.stale = ["shift" in self._errors, "effect" in self._errors]
+        self._mark_stale()
 
     def _laid_out(self, widgets: Any) -> Any:
         def row(*names: str) -> Any:
@@ -299,7 +307,7 @@ def _controls(widgets: Any, view: View, *, n_layers: int, coeffs: tuple[float, f
         "positive": text(view.pair.positive, "towards", "230px"),
         "negative": text(view.pair.negative, "away from", "230px"),
         "prompt": text(view.prompt, "prompt", "480px"),
-        "layer": widgets.IntSlider(view.layer, 0, n_layers - 1, description="layer", layout=wide, style=style),
+        "layer": widgets.IntSlider(view.layer, min=0, max=n_layers - 1, description="layer", layout=wide, style=style),
         "coeff": widgets.FloatSlider(
             view.coeff, min=coeffs[0], max=coeffs[1], step=0.5, description="coefficient", layout=wide, style=style
         ),
@@ -319,7 +327,9 @@ def _controls(widgets: Any, view: View, *, n_layers: int, coeffs: tuple[float, f
         "measure": widgets.Dropdown(
             options=_MEASURES, value=view.measure, description="by layer", layout={"width": "300px"}, style=style
         ),
-        "n": widgets.BoundedIntText(view.n, 1, 20, description="samples", layout={"width": "120px"}, style=style),
+        "n": widgets.BoundedIntText(
+            view.n, min=1, max=20, description="samples", layout={"width": "120px"}, style=style
+        ),
         "max_new_tokens": widgets.BoundedIntText(
             view.max_new_tokens, min=1, max=400, description="tokens", layout={"width": "130px"}, style=style
         ),
@@ -327,6 +337,11 @@ def _controls(widgets: Any, view: View, *, n_layers: int, coeffs: tuple[float, f
             view.seed, min=0, max=2**31 - 1, description="seed", layout={"width": "130px"}, style=style
         ),
     }
+
+
+def _fade(widget: Any, stale: bool) -> None:
+    """Show a widget pale while it does not belong to the controls."""
+    (widget.add_class if stale else widget.remove_class)("steerlens-stale")
 
 
 def _split(words: str) -> tuple[str, ...]:

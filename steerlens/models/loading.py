@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from steerlens.errors import SteerlensError
-from steerlens.models.protocol import HookedModel, require_model
+from steerlens.models.protocol import HookedModel, is_bridge, require_model
 from steerlens.models.strides import fix_strides
 
 DEMO_MODEL_PATH = Path(__file__).resolve().parent.parent / "demo" / "model"
@@ -58,7 +58,18 @@ def load_model(
     """
     target_device, target_dtype = _device(device), _dtype(dtype)
     if isinstance(source, torch.nn.Module) and hasattr(source, "hook_dict"):
-        return require_model(source)
+        model = require_model(source)
+        if bridge is not None and bridge != is_bridge(model):
+            raise SteerlensError(
+                f"bridge={bridge} was asked for but the model is a {type(model).__name__} already; "
+                "load it from its Hugging Face model instead"
+            )
+        if device != "auto" and torch.device(model.cfg.device).type != target_device.type:
+            raise SteerlensError(
+                f"device={str(device)!r} was asked for but the model is live on {model.cfg.device}; "
+                "move it yourself with model.to(...)"
+            )
+        return model
     # Weights are drawn at random before they are read; the caller's random state is none of our business.
     with _quiet(), torch.random.fork_rng(devices=[]):
         use_bridge = _choose_bridge(bridge)
@@ -104,12 +115,17 @@ def _from_hf(
     processing: bool,
 ) -> HookedModel:
     """A Hugging Face model (owned by us) as a HookedTransformer or bridge."""
+    if not hasattr(tokenizer, "init_kwargs"):
+        raise SteerlensError(
+            f"tokenizer must be a Hugging Face tokenizer, got {type(tokenizer).__name__}; "
+            "make one with AutoTokenizer.from_pretrained(...)"
+        )
     tokenizer = copy.deepcopy(tokenizer)  # TransformerLens fills in its special tokens
     # Without this word TransformerLens reads the tokenizer anew from its name: from the hub if it was made in memory,
     # without what the caller changed if it was not. It puts BOS in front itself where the tokenizer does not.
     tokenizer.init_kwargs |= {"name_or_path": tokenizer.init_kwargs.get("name_or_path", name), "add_bos_token": True}
     # Folding in half precision would round twice; convert in float32, cast at the end.
-    hf_model = hf_model.float().eval().requires_grad_(False)
+    hf_model = hf_model.to("cpu", torch.float32).eval().requires_grad_(False)
     model: Any
     if use_bridge:
         from transformer_lens.model_bridge import TransformerBridge

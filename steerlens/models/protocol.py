@@ -140,7 +140,8 @@ def _is_folded(model: HookedModel) -> bool:
     # A bridge keeps its normalisation layers; folding leaves them with unit weights.
     if not getattr(model, "compatibility_mode", False):
         return False
-    weight = getattr(model.blocks[0].ln1, "weight", None)  # type: ignore[attr-defined]
+    norm = getattr(model.blocks[0], "ln1", None)  # type: ignore[attr-defined]
+    weight = getattr(norm, "weight", None)
     return weight is None or bool((weight == 1).all())
 
 

@@ -34,10 +34,12 @@ class ForwardState:
     Attributes:
         offset: positions already in the key-value cache (0 without one, and at prefill).
         attention_mask: [batch offset+pos] as the model was given it, or None.
+        tokens: [batch pos], or None where the model was given something else.
     """
 
     offset: int = 0
     attention_mask: Tensor | None = None
+    tokens: Tensor | None = None
 
 
 @contextmanager
@@ -56,21 +58,31 @@ def forward_states(model: HookedModel, layers: Sequence[int]) -> Iterator[Callab
                 past = kwargs.get("past_key_values")
                 offset = int(past.get_seq_length()) if past is not None else 0
                 mask = kwargs.get("attention_mask")
-                states[-1] = ForwardState(offset, mask if mask is not None and mask.ndim == 2 else None)
+                tokens = args[0] if args else kwargs.get("input_ids")
+                states[-1] = ForwardState(offset, mask if mask is not None and mask.ndim == 2 else None, tokens)
 
             handle = model.original_model.register_forward_pre_hook(before_forward, with_kwargs=True)  # type: ignore[attr-defined]
             stack.callback(handle.remove)
             yield lambda layer: states.get(-1, ForwardState())
         else:
+            embedded: list[Tensor] = []
+
+            def before_embedding(module: Any, args: Any) -> None:
+                embedded[:] = args[:1]
+
+            embed = model.embed  # type: ignore[attr-defined]
+            stack.callback(embed.register_forward_pre_hook(before_embedding).remove)
             for layer in layers:
 
                 def before_block(module: Any, args: Any, kwargs: dict[str, Any], layer: int = layer) -> None:
                     entry = kwargs.get("past_kv_cache_entry")
                     offset = int(entry.past_keys.shape[1]) if entry is not None else 0
-                    states[layer] = ForwardState(offset, kwargs.get("attention_mask"))
+                    # A pass that starts from a residual stream embeds nothing: other tokens are not its own.
+                    same = embedded and embedded[0].shape == args[0].shape[:2]
+                    states[layer] = ForwardState(offset, kwargs.get("attention_mask"), embedded[0] if same else None)
 
-                handle = model.blocks[layer].register_forward_pre_hook(before_block, with_kwargs=True)  # type: ignore[attr-defined]
-                stack.callback(handle.remove)
+                block = model.blocks[layer]  # type: ignore[attr-defined]
+                stack.callback(block.register_forward_pre_hook(before_block, with_kwargs=True).remove)
             yield lambda layer: states.get(layer, ForwardState())
 
 

@@ -115,11 +115,14 @@ class Session:
             that placements counted from the end stay where the prompt put them; None when each pass is a prompt.
     """
 
-    def __init__(self, parts: Sequence[Part], first_position: int, prompt_width: int | None = None) -> None:
+    def __init__(
+        self, parts: Sequence[Part], first_position: int, prompt_width: int | None = None, pad: int | None = None
+    ) -> None:
         self.receipts = [part.receipt for part in parts]
         self.prompt_width = prompt_width
         self.generating = False
         self._first_position = first_position
+        self._pad = pad
 
     def check_applied(self) -> None:
         """Nothing, if every part was added at least once; raises SteerlensError naming the one that was not."""
@@ -134,6 +137,8 @@ class Session:
         self, resid: Float[Tensor, "batch pos d_model"], parts: Sequence[Part], state: ForwardState
     ) -> Float[Tensor, "batch pos d_model"]:
         """The residual stream with the parts added, as a new tensor; `resid` itself if there is nothing to add here."""
+        if state.attention_mask is None and state.offset == 0 and self.prompt_width is None:
+            self._check_padding(parts, state.tokens)
         if self.generating and state.offset == 0 and self.prompt_width is None:
             self.prompt_width = resid.shape[1]
         for part in parts:
@@ -144,6 +149,25 @@ class Session:
             else:
                 resid = self._add_by_row(resid, part, state)
         return resid
+
+    def _check_padding(self, parts: Sequence[Part], tokens: Int[Tensor, "batch pos"] | None) -> None:
+        """Nothing, if it is plain without an attention mask where each prompt of a batch ends.
+
+        TransformerLens pads a list of texts on the right and makes no mask of it, since the real positions of a causal
+        model do not depend on it; but where a vector goes may.
+        """
+        if self._pad is None or tokens is None or len(tokens) == 1:
+            return
+        padding = (tokens.flip(-1) == self._pad).int().cumprod(-1).sum(-1)
+        longest = int(padding.max())
+        for part in parts if longest else ():
+            if needs_length(part.placement):
+                raise SteerlensError(
+                    f"placement={part.placement!r} counts from the end of each prompt, but this batch is padded on the "
+                    "right and came without attention_mask; pass one, or run the prompts one by one"
+                )
+            if part.placement != "all":
+                check_fit(part.placement, part.span, tokens.shape[1] - longest)
 
     def _add_everywhere(self, resid: Tensor, part: Part, state: ForwardState) -> Tensor:
         check_fit("all", part.span, resid.shape[1])
@@ -219,7 +243,12 @@ def injecting(model: HookedModel, parts: Sequence[Part], *, prompt_width: int | 
     Args:
         prompt_width: width of the prompts where a pass without a cache holds more than them (see Session).
     """
-    session = Session(parts, first_position=1 if model.cfg.default_prepend_bos else 0, prompt_width=prompt_width)
+    session = Session(
+        parts,
+        first_position=1 if model.cfg.default_prepend_bos else 0,
+        prompt_width=prompt_width,
+        pad=getattr(model.tokenizer, "pad_token_id", None),
+    )
     by_layer: dict[int, list[Part]] = {}
     for part in parts:
         by_layer.setdefault(part.injection.vector.layer, []).append(part)

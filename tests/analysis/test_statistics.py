@@ -141,11 +141,11 @@ def test_bootstrap_covers_about_what_it_claims():
 
 def test_bootstrap_is_fixed_by_its_seed_and_leaves_global_randomness_alone():
     values = np.random.default_rng(0).normal(size=50)
-    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    state = np.random.get_state()[1].copy()
     first, again = bootstrap_interval(values, seed=4), bootstrap_interval(values, seed=4)
     assert first == again
     assert first != bootstrap_interval(values, seed=5)
-    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == state).all()
 
 
 def test_bootstrap_takes_other_statistics_rows_and_small_samples():

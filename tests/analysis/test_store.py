@@ -24,8 +24,8 @@ from steerlens.analysis import parts, store
 from steerlens.analysis.metrics import words
 from tests.conftest import KINDS, loaded
 
-# Processes killed at random moments; more where there is time for it.
-KILLS = int(os.environ.get("STEERLENS_KILLS", "50"))
+# Processes killed at random moments (and 20 more at chosen ones); more where there is time for it.
+KILLS = int(os.environ.get("STEERLENS_KILLS", "30"))
 PAIR = sl.PromptPair(" weddings", " ")
 PROMPTS = ["I went up to my friend and said", "The weather today is"]
 N = 2
@@ -382,7 +382,7 @@ def test_a_damaged_store(model: Any, expected: pd.DataFrame, tmp_path: Path) -> 
     moments = random.Random(1)
     errors = 0
     path = tmp_path / "damaged.sqlite"
-    for trial in range(40):
+    for trial in range(int(os.environ.get("STEERLENS_DAMAGES", "40"))):
         damaged = bytearray(data)
         start = moments.randrange(100, len(data) - 64)
         for place in range(start, start + (1 if trial % 2 else 64)):

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import steerlens as sl
-from steerlens.engine.sampling import sample
 from steerlens.engine.sampler import Sampling
+from steerlens.engine.sampling import sample
 from steerlens.steering import Condition, Injection, as_conditions
 from steerlens.steering.prompts import prompt_ids
 from tests import reference
@@ -214,7 +214,8 @@ def test_the_frame_is_tidy(any_model) -> None:
     vector, single = vectors(any_model)
     frame = sl.generate(any_model, [PROMPT, OTHER], [None, vector, (vector, single)], n=2, max_new_tokens=3, seed=5)
     assert list(frame.columns) == [
-        "condition", "label", "layer", "coeff", "placement", "prompt", "sample", "completion", "n_tokens", "finished", "seed",
+        "condition", "label", "layer", "coeff", "placement", "prompt",
+        "sample", "completion", "n_tokens", "finished", "seed",
     ]  # fmt: skip
     assert len(frame) == 3 * 2 * 2
     assert frame["layer"].isna().tolist() == [True] * 4 + [False] * 8

@@ -474,7 +474,7 @@ def test_neighbours_and_their_padding_do_not_matter() -> None:
 def test_the_callers_random_state_and_tensors_are_untouched() -> None:
     logits, tokens = gaussian(5, 600), torch.randint(0, 600, (5, 4), generator=torch.Generator().manual_seed(0))
     copies = logits.clone(), tokens.clone()
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     counts, keys = TokenCounts.of_prompts(tokens), row_keys(3, tokens.tolist(), 1)[:, 0]
     for step, sampling in enumerate([Sampling(), PLAIN, Sampling(temperature=0), Sampling(temperature=0.5, top_k=3)]):
@@ -485,7 +485,7 @@ def test_the_callers_random_state_and_tensors_are_untouched() -> None:
     assert tokens.equal(copies[1])
     assert torch.get_rng_state().equal(states[0])
     assert random.getstate() == states[1]
-    assert (np.random.get_state()[1] == states[2]).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == states[2]).all()
     if cuda:
         assert all(a.equal(b) for a, b in zip(cuda, torch.cuda.get_rng_state_all(), strict=True))
 

@@ -245,7 +245,7 @@ def test_left_padding_tokenizers_change_nothing(gpt2: Any) -> None:
 def test_reductions_equal_those_of_the_logits(
     gpt2: Any, batch_size: int | None, positions: Any, base: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steerlens.engine.passes.slice_rows", lambda model: 4)
+    monkeypatch.setattr("steerlens.engine.passes.slice_rows", lambda model, budget: 4)
     steering = [None, vector(gpt2, 2, 1, 1, 3.0), vector(gpt2, 0, 2, 2), None, (vector(gpt2, 1), vector(gpt2, 2))]
     prompts = [PROMPTS[3], PROMPTS[0], PROMPTS[1], PROMPTS[1]]
     targets = torch.tensor([[5, 77, 901], [0, 1, 2], [8, 8, 8], [3, 4, 5]])
@@ -538,10 +538,10 @@ def test_unusual_models_equal_the_plain_loop(settings_: dict[str, Any]) -> None:
     sizes = {"n_layers": 3, "d_model": 16, "n_ctx": 32, "d_head": 4, "n_heads": 4, "d_mlp": 32, "d_vocab": 8200}
     common: dict[str, Any] = {"act_fn": "gelu_new", "normalization_type": "LN", "seed": 0, "initializer_range": 0.3}
     cfg = HookedTransformerConfig(**sizes, **(common | settings_))
-    model = HookedTransformer(cfg, make_tokenizer()).eval()
+    model = HookedTransformer(cfg, loaded("gpt2", "hooked").tokenizer).eval()
     model.cfg.model_name = "unusual"
     conditions = [None, vector(model, 0, 2), (vector(model, 1), vector(model, 2, placement="last"))]
-    logits = sl.next_token_logits(model, list(PROMPTS), conditions, batch_size=7)
+    logits = sl.next_token_logits(model, list(PROMPTS), conditions)
     for c, one in enumerate(conditions):
         for p, prompt in enumerate(PROMPTS):
             assert_same(logits[c, p], plain_logits(model, prompt_ids(model, prompt), as_condition(one))[-1])

@@ -56,7 +56,7 @@ def test_the_callers_model_and_random_state_stay_as_they_are(architecture: str, 
         dict(tokenizer.init_kwargs),
         len(tokenizer),
     )
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     model = load(hf, kind, "prepends")
     model(torch.tensor([IDS]))
     assert hf.training
@@ -73,7 +73,7 @@ def test_the_callers_model_and_random_state_stay_as_they_are(architecture: str, 
     )
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
-    assert np.random.get_state()[1].tolist() == states[2]  # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == states[2]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -262,6 +262,25 @@ def test_impossible_names(name: str) -> None:
 def test_a_live_model_is_returned_as_it_is(kind: str) -> None:
     model = loaded("gpt2", kind)
     assert load_model(model) is model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_live_model_cannot_become(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loaded("gpt2", kind)
+    assert load_model(model, bridge=is_bridge(model), device="cpu") is model
+    if HAS_HOOKED_TRANSFORMER:
+        with pytest.raises(sl.SteerlensError, match=f"the model is a {type(model).__name__} already"):
+            load_model(model, bridge=not is_bridge(model))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(sl.SteerlensError, match=r"device='cuda' was asked for but the model is live on cpu"):
+        load_model(model, device="cuda")
+
+
+@pytest.mark.parametrize("tokenizer", ["gpt2", 5, []])
+def test_a_tokenizer_that_is_none(tokenizer: Any) -> None:
+    with pytest.raises(sl.SteerlensError, match="must be a Hugging Face tokenizer, got"):
+        load_model(plain_model("gpt2"), tokenizer=tokenizer)
 
 
 def test_a_hugging_face_model_needs_a_tokenizer() -> None:

@@ -99,6 +99,47 @@ def test_rows_padded_on_both_sides(case: Case, pads: list[tuple[int, int]], plac
         close(got[before : width - after], expected(case.hf, row, vector, placement))
 
 
+@pytest.mark.parametrize("tokenizer", ["plain", "pad"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_of_mixed_length_without_a_mask(kind: str, tokenizer: str) -> None:
+    """TransformerLens pads on the right and makes no mask: what would go to padding is an error, the rest is right."""
+    model, hf = loaded("gpt2", kind, tokenizer), plain_model("gpt2")
+    texts = ["I went up to my friend and said", "I went"]
+    rows = [model.to_tokens(text)[0].tolist() for text in texts]
+    vector = vector_on(model, 1, 2)
+    for placement in ("front", 1, "all"):
+        one = vector.at(0) if placement == "all" else vector
+        with torch.no_grad(), sl.steer(model, one, placement=placement):
+            for _ in range(2):
+                got = model(texts).log_softmax(-1)
+        for row, logits in zip(rows, got, strict=True):
+            close(logits[: len(row)], expected(hf, row, one, placement))
+    for placement in ("back", "mid", "last", -1):
+        one = vector.at(0)
+        with (
+            pytest.raises(sl.SteerlensError, match="came without attention_mask"),
+            sl.steer(model, one, placement=placement),
+        ):
+            model(texts)
+        with sl.steer(model, one, placement=placement):
+            model([texts[0], texts[0]])
+            model(texts[1])
+    with pytest.raises(sl.SteerlensError, match="spans 5 positions but the prompt has 3"):  # noqa: SIM117
+        with sl.steer(model, vector_on(model, 1, 5)):
+            model(texts)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("bridge")])
+def test_a_pass_that_starts_from_a_residual_stream(kind: str) -> None:
+    model, hf, ids = loaded("gpt2", kind), plain_model("gpt2"), ids_of(6)
+    vector = vector_on(model, 1, 2)
+    with torch.no_grad(), sl.steer(model, vector, placement="back"):
+        model(torch.tensor([ids]))
+        resid = model(torch.tensor([ids, ids]), stop_at_layer=1)
+        got = model(resid, start_at_layer=1).log_softmax(-1)
+        close(got[0], expected(hf, ids, vector, "back"))
+
+
 def test_masks_of_other_dtypes(gpt2: Any) -> None:
     rows, vector = [[0, 0, *ids_of(4)], ids_of(6, 1)], vector_on(gpt2)
     mask = torch.tensor([[0, 0, 1, 1, 1, 1], [1] * 6])

@@ -321,7 +321,7 @@ def test_law_9_the_callers_random_state_is_untouched(model: Any) -> None:
 
     import numpy as np
 
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     vector = sl.actadd(model, "Love", "Hate", layer=1)
     sl.mean_difference(model, ["good"], ["bad"], layer=1)
     with sl.steer(model, vector):
@@ -329,7 +329,7 @@ def test_law_9_the_callers_random_state_is_untouched(model: Any) -> None:
         greedy(model, random_ids(6), 3, cache=True)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
-    assert np.random.get_state()[1].tolist() == before[2]  # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == before[2]
 
 
 # ------------------------------------------------------------------------------------------------------------ law 10
@@ -359,7 +359,7 @@ def test_law_10_whatever_ends_the_block_only_steerlens_hooks_go(model: Any, erro
                 if error is not None:
                     raise error("inside")
         except BaseException as caught:
-            assert type(caught) is error  # noqa: PT017  (any of them, GeneratorExit included)
+            assert type(caught) is error
         calls.clear()
         assert torch.equal(log_probs(model, ids), base), "the model is still steered"
         assert calls == ["first", "second", "third"]
