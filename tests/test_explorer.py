@@ -205,7 +205,9 @@ def test_completions_come_when_asked_for_and_escaped(explorer: Explorer, monkeyp
     ],
     ids=["as it opens", "moved", "everywhere", "last", "index", "quotes"],
 )
-def test_the_code_does_the_same(explorer: Explorer, monkeypatch: pytest.MonkeyPatch, moves: dict[str, Any]) -> None:
+def test_the_code_does_the_same(monkeypatch: pytest.MonkeyPatch, moves: dict[str, Any]) -> None:
+    # Loaded as the code loads it: on the same device, from the same files.
+    explorer = sl.explore(sl.load_model("demo"), ("Love", "Hate"), "I hate you because", layer=2, words="love, hate")
     shown: list[go.Figure] = []
     monkeypatch.setattr(go.Figure, "show", lambda figure: shown.append(figure))
     explorer.controls["max_new_tokens"].value = 6

@@ -37,29 +37,32 @@ needs_ray = pytest.mark.skipif(ray is None, reason="Ray is not installed (pip in
 
 @pytest.fixture(scope="module")
 def two_workers() -> Iterator[None]:
-    """A cluster of its own on this machine, with room for two workers."""
+    """A cluster of its own on this machine, with room for two workers, at RAY_ADDRESS."""
+    from ray.cluster_utils import Cluster
+
     before = dict(os.environ)
-    os.environ.pop("RAY_ADDRESS", None)
-    os.environ |= {"PYTHONPATH": str(ROOT), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ |= {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    # As few processes as Ray can do with: all of them must be up within 15 seconds, however busy the machine is.
+    node = {
+        "num_cpus": 2,
+        "object_store_memory": 100_000_000,
+        "include_dashboard": False,
+        "include_log_monitor": False,
+        "no_monitor": True,
+    }
+    own = None
     try:
-        for trial in range(2):  # Ray gives its own processes 15 seconds to start, which a busy machine may not
-            try:
-                ray.init(
-                    address="local",
-                    num_cpus=2,
-                    object_store_memory=100_000_000,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                )
-                break
-            except Exception as error:
-                ray.shutdown()
-                if trial == 1:
-                    pytest.skip(f"Ray does not start on this machine: {' '.join(str(error).split())[:200]}")
+        try:
+            own = Cluster(initialize_head=True, head_node_args=node)
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+            pytest.skip(f"Ray did not start: {' '.join(str(error).split())[:200]}")
+        os.environ["RAY_ADDRESS"] = own.address
         yield
     finally:
-        ray.shutdown()
+        if own is not None:
+            own.shutdown()
         os.environ.clear()
         os.environ |= before
 

@@ -277,7 +277,7 @@ def test_law_6_a_batch_equals_its_rows(case: Case, lengths: list[int], placement
 # ------------------------------------------------------------------------------------------------------------- law 7
 
 
-PROMPT, NEW, LAYER = random_ids(6, seed=3), 5, 1
+PROMPT, NEW, LAYER = random_ids(6, seed=3), 6, 1
 
 
 @cache
@@ -305,8 +305,7 @@ def test_law_7_generation_with_and_without_cache(case: Case, placement: Any) -> 
     with sl.steer(case.model, vector, placement=placement):
         assert greedy(case.model, PROMPT, NEW, cache=True) == expected
         assert greedy(case.model, PROMPT, NEW, cache=False) == expected
-        assert greedy(case.model, PROMPT, NEW, cache=True) == expected  # nothing is left over from the run without
-        close(  # … nor does a plain call afterwards take the last prompt's length for its own
+        close(  # a plain call afterwards does not take the last prompt's length for its own
             log_probs(case.model, [*PROMPT, 5, 6])[0],
             reference.log_probs(case.hf, [*PROMPT, 5, 6], {LAYER: reference.placed(vector.values, placement, 8)}),
         )
