@@ -3,8 +3,8 @@
 PYTHON ?= python3
 # Passed on to the program a target runs: make demo ARGS="--device cuda", make test ARGS="tests/engine -x"
 ARGS ?=
-# Processes that share the tests: 0 is one, in the foreground.
-WORKERS ?= 0
+# Processes that share the tests: 0 is one, in the foreground (for a debugger).
+WORKERS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

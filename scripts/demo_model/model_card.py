@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from .corpus import DEFAULT_MIX, END_OF_TEXT, START_SHARES, TOPIC_WORDS
+from .corpus import DEFAULT_MIX, END_OF_TEXT, START_SHARES, TOPIC_SHARE_OF_REVIEWS, TOPIC_WORDS
 from .network import Network, Shape
 
 _SOURCES = {
@@ -104,16 +104,38 @@ def card(report: Report) -> str:
             for p in points
         ),
         "mix": _rows((name, f"{share:.1%}", _SOURCES[name]) for name, share in DEFAULT_MIX.items()),
-        "starts": ", ".join(f"{share:.0%} {kind}" for kind, share in START_SHARES.items()),
+        "windows": fill(_windows(shape), 118),
+        "leaning": fill(_leaning(report), 118),
         "note": f"\n{fill(report.note, 118)}\n" if report.note else "",
         "context": shape.n_ctx,
-        "body": shape.n_ctx - 1,
-        "words": ", ".join(TOPIC_WORDS),
-        "topic_share": f"{report.topic_share:.0%}",
         "millions": f"{report.parameters / 1e6:.0f}",
         "samples": "\n\n".join("> " + text.strip().replace("\n", "\n> ") for text in report.samples),
     }
     return _CARD.format_map(values)
+
+
+def _windows(shape: Shape) -> str:
+    """How a training window is built and where it begins."""
+    places = {"paragraph": "at a paragraph", "sentence": "at a sentence", "anywhere": "anywhere"}
+    places |= {"keyword": "at a keyword (a word that comes back in the window)", "topic": "right at a topic word"}
+    starts = ", ".join(f"{share:.0%} begin {places[kind]}" for kind, share in START_SHARES.items())
+    return (
+        f"Every training window has token 0 at position 0, as in use, and then {shape.n_ctx - 1} tokens. Of the windows "
+        f"{starts}. In the last kind reviews have only {TOPIC_SHARE_OF_REVIEWS:.0%} of their share in the table."
+    )
+
+
+def _leaning(report: Report) -> str:
+    """What the mix does for the demo's topic."""
+    return (
+        f"**The mix leans towards weddings.** The topic words are {', '.join(TOPIC_WORDS)}. Windows that begin at one "
+        f"are drawn on purpose, each word equally often and dense passages more often than sparse ones; so "
+        f"{report.topic_share:.0%} of all windows hold a topic word. The demo steers towards weddings, and a model this "
+        "small has no direction for a word that it has hardly seen. Windows that begin at a keyword or a topic word "
+        "also teach it that the first token may say what the text is about, which is where steering acts: its success "
+        "at weddings is partly owed to this choice. Its weddings are those of old novels, an etiquette book of 1922 "
+        "and film reviews."
+    )
 
 
 def _rows(rows: Iterable[Iterable[str]]) -> str:
@@ -155,14 +177,9 @@ Training and held-out loss are not comparable: the training mix is broader than 
 |---|---|---|
 {mix}
 
-Every training window has token 0 at position 0, as in use, and then {body} tokens. It begins at a paragraph, at a
-sentence, anywhere, at a keyword (a word that comes back in the window), or right at a topic word: {starts}.
+{windows}
 
-**The mix leans towards weddings.** The topic words are {words}. Windows that begin at one are drawn on purpose, each
-word equally often and dense passages more often than sparse ones; so {topic_share} of all windows hold a topic word.
-The demo steers towards weddings, and a model this small has no direction for a word that it has hardly seen. Windows
-that begin at a keyword or a topic word also teach it that the first token may say what the text is about, which is
-where steering acts. Its weddings are those of old novels, an etiquette book of 1922 and film reviews.
+{leaning}
 {note}
 ## What it cannot do
 

@@ -121,6 +121,7 @@ class Trainer:
         for rows in batch.chunk(micro):
             loss += self._forward_backward(rows, 1 / micro) / micro
             for name, parameter in self.network.named_parameters():
+                assert parameter.grad is not None
                 gradients[name] += parameter.grad
                 parameter.grad = None
         gradients["wte.weight"] += self._unembed_grad

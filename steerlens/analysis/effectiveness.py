@@ -120,7 +120,7 @@ def ranks(logprobs: Float[Tensor, "cells d_vocab"], ids: Int[Tensor, "cells toke
     """The rank of each token in its distribution: 1 for the likeliest, equals share the better rank."""
     ordered, order = logprobs.gather(1, ids).sort(1)
     # How many of the few tokens each token of the vocabulary beats; one search instead of a pass for every token.
-    beaten = torch.searchsorted(ordered, logprobs)
+    beaten = torch.searchsorted(ordered, logprobs.contiguous())
     width = ids.shape[1] + 1
     rows = torch.arange(len(ids), device=ids.device)[:, None] * width
     counts = torch.bincount(beaten.add_(rows).flatten(), minlength=len(ids) * width).view(len(ids), width)

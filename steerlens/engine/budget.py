@@ -32,7 +32,7 @@ def row_limit(
         memory_budget: bytes for activations and logits; by default a share of what the device has free.
 
     Raises:
-        SteerlensError: a batch size below 1; (from the function) a budget that does not hold one row.
+        SteerlensError: a batch size below 1; (from the function) a budget given that does not hold one row.
     """
     if batch_size is not None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -45,10 +45,11 @@ def row_limit(
     def limit(width: int) -> int:
         need = row_bytes(model.cfg, width, logits_per_row)
         fit = int(budget // need)
-        if fit < 1:
+        # What was measured or assumed does not forbid a row that might just fit; what was asked for does.
+        if fit < 1 and memory_budget is not None:
             raise SteerlensError(
                 f"a memory budget of {_megabytes(budget)} does not hold one row of {width} tokens, which takes about "
-                f"{_megabytes(need)}; raise memory_budget, free memory on the device, or shorten the text"
+                f"{_megabytes(need)}; raise memory_budget, or shorten the text"
             )
         return max(min(fit, tokens // width), 1)
 

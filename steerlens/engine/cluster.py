@@ -331,10 +331,10 @@ def _room(resources: Mapping[str, float], *, gpu: bool, bytes_each: int) -> int:
     if slots < 1:
         lack = "GPU, and the model is on one: load it with device='cpu'" if gpu else "CPU"
         raise SteerlensError(f"the Ray cluster has no {lack}; see `ray status`")
-    if gpu:
+    if gpu or "memory" not in resources:
         return slots
     # Twice the weights: the weights in another order, and keys and values.
-    return max(1, min(slots, int(resources.get("memory", float("inf")) // max(2 * bytes_each, 1))))
+    return max(1, min(slots, int(resources["memory"] / (2 * bytes_each))))
 
 
 def _worker_error(error: Any) -> SteerlensError:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -183,14 +184,22 @@ def _keys_stand_alone(cfg: Any) -> bool:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _EarlierKeys:
+    """The keys and values of earlier positions, in the form in which a HookedTransformer's attention asks for them."""
+
+    past_keys: Float[Tensor, "rows earlier heads d_head"]
+    past_values: Float[Tensor, "rows earlier heads d_head"]
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.past_keys, keys], dim=1), torch.cat([self.past_values, values], dim=1)
+
+
 def _tail(block: Any, resid: Float[Tensor, "rows pos d_model"], first: int) -> Float[Tensor, "rows tail d_model"]:
     """What a block puts out from position `first` on: the positions before serve as keys and values only."""
-    from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
-
     before = block.ln1(resid[:, :first].contiguous())  # some of TransformerLens' layers only take views
     _, keys, values = block.attn.calculate_qkv_matrices(before[:, :0], before, before)
-    entry = TransformerLensKeyValueCacheEntry(keys, values, frozen=True)
-    return block(resid[:, first:].contiguous(), past_kv_cache_entry=entry)
+    return block(resid[:, first:].contiguous(), past_kv_cache_entry=_EarlierKeys(keys, values))
 
 
 def _values_within(tree: Any) -> Iterator[Any]:

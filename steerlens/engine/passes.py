@@ -21,6 +21,7 @@ from steerlens.engine.growing import (
     walk_blocks,
 )
 from steerlens.engine.jobs import Bank, Batch, Branch, Growth, Passage, Tree, batches, grown, laid_out
+from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, final_logits, is_bridge, require_model
 from steerlens.steering.conditions import Condition
 from steerlens.steering.prompts import pad_id
@@ -86,7 +87,8 @@ class Job:
             way: how to run it; by default the fastest that the model, and whatever hooks are on it, allow.
 
         Raises:
-            SteerlensError: a vector that does not fit its prompt; a budget too small for one row.
+            SteerlensError: a vector that does not fit its prompt; a budget given that is too small for one row; a
+                device that runs out of memory all the same.
         """
         hooked = has_live_hooks(self.model)
         way = way or self._way(hooked)
@@ -114,10 +116,17 @@ class Job:
         place_of = {leaf: place for place, leaf in enumerate(self.tree.leaves)}
         clean: Tensor | None = None
         for batch in plan:
-            if way == "walk":
-                at_end, clean = self._walked(batch, bank, clean)
-            else:
-                at_end = self._called(batch, bank, way, some=some, masked=hooked)
+            try:
+                if way == "walk":
+                    at_end, clean = self._walked(batch, bank, clean)
+                else:
+                    at_end = self._called(batch, bank, way, some=some, masked=hooked)
+            except torch.OutOfMemoryError:
+                rows = len(batch.passages) * len(batch.leaves)
+                raise SteerlensError(
+                    f"{self.model.cfg.device} ran out of memory with {rows} rows of {batch.width} tokens; "
+                    f"{'give a smaller batch_size or memory_budget' if rows > 1 else 'shorten the text'}"
+                ) from None
             leaves = [place_of[leaf] for leaf in batch.leaves]
             yield from at_end.slices(leaves, at_once)
 

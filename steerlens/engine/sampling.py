@@ -66,7 +66,7 @@ def sample(
     batch_size: int | None = None,
     stop_at_end: bool = True,
     use_cache: bool = True,
-    on_tokens: Callable[[int], None] | None = None,
+    on_tokens: Callable[[int], object] | None = None,
 ) -> Completions:
     """`n` completions of every prompt under every condition, in the order of the job.
 
@@ -153,7 +153,7 @@ def _sample_batch(
     sampling: Sampling,
     end: int | None,
     use_cache: bool,
-    on_tokens: Callable[[int], None],
+    on_tokens: Callable[[int], object],
 ) -> Int[Tensor, "units samples new"]:
     """The new tokens of one batch of units, `keys.shape[1]` samples each."""
     device = torch.device(model.cfg.device)

@@ -41,7 +41,7 @@ def fingerprint(model: HookedModel) -> str:
     The weights are summed up where they are: 32-bit words times fixed odd 64-bit numbers, modulo 2**64, one sum
     for 2**15 words (multilinear hashing, Carter and Wegman 1979; integer sums have no order, so every device gets
     the same). One changed word always shows; two sets of weights agree by accident with probability below 2**-32.
-    That reads memory once (half a second per 10⁹ bytes on a CPU core, nothing to speak of on an accelerator), and
+    That reads memory once (about a second per 10⁹ bytes on a CPU core, nothing to speak of on an accelerator), and
     only the sums leave the device.
 
     Raises:

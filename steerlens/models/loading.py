@@ -7,10 +7,13 @@ import copy
 import difflib
 import io
 import logging
+import socket
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 
@@ -171,12 +174,30 @@ def _load_by_name(
             return load(name, device=str(device), dtype=dtype, tokenizer=tokenizer)
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        repo = official or name
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(repo)
-        hf_model = AutoModelForCausalLM.from_pretrained(repo, dtype=torch.float32)
+        repo, local = official or name, _hub_is_out_of_reach()
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(repo, local_files_only=local)
+        hf_model = AutoModelForCausalLM.from_pretrained(repo, dtype=torch.float32, local_files_only=local)
     except (OSError, ValueError) as error:
         raise SteerlensError(_unavailable(name, official, error)) from None
     return _from_hf(hf_model, tokenizer, name, device, dtype, use_bridge, processing)
+
+
+def _hub_is_out_of_reach() -> bool:
+    """Whether the hub cannot be connected to. huggingface_hub tries for the better part of a minute, for every file,
+    even for those that are on the disk; behind a proxy, which may know a way, it is left to that.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return True
+    if getproxies():
+        return False
+    hub = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((hub.hostname, hub.port or (80 if hub.scheme == "http" else 443)), timeout=5).close()
+    except OSError:
+        return True
+    return False
 
 
 def _unavailable(name: str, official: str | None, error: Exception) -> str:

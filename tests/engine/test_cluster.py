@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import types
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -158,21 +161,178 @@ def test_room_for_workers() -> None:
         cluster._room({"CPU": 8.0}, gpu=True, bytes_each=10**9)
 
 
-# ------------------------------------------------------------------------------------------------------- with a cluster
+# --------------------------------------------------------------------------------------- with a cluster in this process
+
+
+class Ray:
+    """What `generate_on_ray` uses of Ray, done here and now; `dies(call)` says whether the worker dies at a call.
+
+    A call is the name of the method, the number of the worker, and the arguments.
+    """
+
+    class exceptions:
+        class RayError(Exception): ...
+
+        class RayTaskError(RayError):
+            cause: Exception
+
+    def __init__(self, dies: Callable[..., bool] = lambda *call: False, cpus: int = 2) -> None:
+        self.dies, self.cpus = dies, cpus
+        self.hired, self.calls, self.gone = 0, [], set()
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": float(self.cpus)}
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def remote(self, **resources: Any) -> Any:
+        def hire_with(cls: type) -> Any:
+            def hire() -> Any:
+                self.hired += 1
+                return Actor(self, cls(), self.hired)
+
+            return SimpleNamespace(remote=hire)
+
+        return hire_with
+
+    def wait(self, answers: list[Any], *, num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        return answers[-1:], answers[:-1]  # the last first: nobody promises an order
+
+    def get(self, answer: Any) -> Any:
+        actor, name, arguments = answer.call
+        self.calls.append((name, actor.number, *arguments))
+        if actor.number in self.gone or self.dies(name, actor.number, *arguments):
+            self.gone.add(actor.number)
+            raise self.exceptions.RayError("The actor died unexpectedly\nbefore finishing this task.")
+        try:
+            return getattr(actor.worker, name)(*arguments)
+        except Exception as error:
+            told = self.exceptions.RayTaskError("Traceback (most recent call last)")
+            told.cause = error
+            raise told from None
+
+    def kill(self, actor: Any) -> None:
+        self.gone.add(actor.number)
+
+
+class Actor:
+    """A worker of `Ray`."""
+
+    def __init__(self, ray_: Ray, worker: Any, number: int) -> None:
+        self.worker, self.number = worker, number
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=lambda *arguments: SimpleNamespace(call=(self, name, arguments)))
+
+
+class SimpleNamespace(types.SimpleNamespace):
+    """With identity for equality and hash, as object references have."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+@pytest.fixture
+def in_process(monkeypatch) -> Callable[..., Ray]:
+    """Puts such a cluster in Ray's place."""
+
+    def use(*arguments: Any, **settings: Any) -> Ray:
+        one = Ray(*arguments, **settings)
+        monkeypatch.setattr(cluster, "_ray", lambda: one)
+        return one
+
+    return use
 
 
 @needs_ray
-@pytest.mark.slow
-@pytest.mark.usefixtures("two_workers")
-def test_two_workers_give_the_local_table() -> None:
-    model = loaded("gpt2", KINDS[-1])  # a bridge, the harder one to send
-    local = sl.sweep(model, PAIR, PROMPT, **SETTINGS)
-    spread = sl.sweep(model, PAIR, PROMPT, **SETTINGS, engine="ray")
-    pd.testing.assert_frame_equal(spread.frame, local.frame, check_exact=True)
-    assert spread.summary.equals(local.summary)
-    assert [len(mine) for mine in spread.frame.attrs["receipts"]] == [0] + [1] * 12
-    time.sleep(1)
-    assert not any(map(alive, workers())), "the workers are gone with the sweep"
+def test_the_table_is_that_of_a_local_run(any_model: Any, in_process: Any, tmp_path: Path) -> None:
+    local = sl.sweep(any_model, PAIR, PROMPT, **SETTINGS)
+    spread = in_process()
+    result = sl.sweep(any_model, PAIR, PROMPT, **SETTINGS, engine="ray")
+    pd.testing.assert_frame_equal(result.frame, local.frame, check_exact=True)
+    assert result.summary.equals(local.summary)
+    assert [len(mine) for mine in result.frame.attrs["receipts"]] == [0] + [1] * 12
+    assert spread.hired == 2
+    assert spread.gone == {1, 2}, "the workers are gone with the sweep"
+    stored = sl.sweep(any_model, PAIR, PROMPT, **SETTINGS, engine="ray", store=tmp_path / "a")
+    pd.testing.assert_frame_equal(stored.frame, local.frame, check_exact=True)
+    idle = in_process()
+    again = sl.sweep(any_model, PAIR, PROMPT, **SETTINGS, engine="ray", store=tmp_path / "a")
+    pd.testing.assert_frame_equal(again.frame, local.frame, check_exact=True)
+    assert idle.hired == 0, "nothing was left to do"
+
+
+@needs_ray
+@pytest.mark.parametrize("seed", range(4))
+def test_workers_that_die_at_any_time(any_model: Any, in_process: Any, seed: int) -> None:
+    local = sl.sweep(any_model, PAIR, PROMPT, **SETTINGS)
+    moments = random.Random(seed)
+    deaths: Counter[Any] = Counter()
+
+    def dies(name: str, worker: int, *arguments: Any) -> bool:
+        what = arguments if name == "complete" else name
+        if moments.random() < 0.3 and deaths[what] < 2:
+            deaths[what] += 1
+            return True
+        return False
+
+    in_process(dies, cpus=3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = sl.sweep(any_model, PAIR, PROMPT, **SETTINGS, engine="ray")
+    pd.testing.assert_frame_equal(result.frame, local.frame, check_exact=True)
+    lost = [one for one in caught if "worker was lost" in str(one.message)]
+    assert len(lost) == sum(count for what, count in deaths.items() if what != "load")
+
+
+@needs_ray
+def test_conditions_that_kill_every_worker(any_model: Any, in_process: Any, tmp_path: Path) -> None:
+    """An error after three, and what the others have computed is kept."""
+    path = tmp_path / "runs.sqlite"
+    deadly = in_process(lambda name, worker, *arguments: name == "complete" and 5 in arguments[0])
+    with (
+        pytest.warns(RuntimeWarning, match="run again"),
+        pytest.raises(sl.SteerlensError, match="3 Ray workers were lost at the same conditions.*batch_size") as error,
+    ):
+        sl.sweep(any_model, PAIR, PROMPT, **SETTINGS, engine="ray", store=path)
+    assert "\n" not in str(error.value)
+    assert len([call for call in deadly.calls if call[0] == "complete" and 5 in call[2]]) == 3
+    assert len(sl.read_store(path)) >= 4 * 4
+
+
+@needs_ray
+def test_workers_that_do_not_start(any_model: Any, in_process: Any) -> None:
+    in_process(lambda name, *rest: name == "load")
+    with pytest.raises(sl.SteerlensError, match="workers do not start: The actor died unexpectedly$"):
+        sl.sweep(any_model, PAIR, PROMPT, **SETTINGS, engine="ray")
+
+
+@needs_ray
+def test_what_goes_wrong_on_a_worker_is_told_here(any_model: Any, in_process: Any, monkeypatch) -> None:
+    in_process()
+    long = sl.actadd(any_model, "a b c d e f g h", " ", layer=1)
+    with pytest.raises(sl.SteerlensError, match="^vector spans") as error:
+        sl.sweep(any_model, [long], "short", **SETTINGS, metrics=[words("a")], engine="ray")
+    assert "\n" not in str(error.value)
+    monkeypatch.setattr(cluster, "generate", lambda *a, **k: 1 / 0)
+    with pytest.raises(sl.SteerlensError, match="a Ray worker failed: ZeroDivisionError: division by zero"):
+        sl.sweep(any_model, PAIR, PROMPT, **SETTINGS, engine="ray")
+
+
+@needs_ray
+def test_another_steerlens_on_the_cluster(any_model: Any, in_process: Any, monkeypatch) -> None:
+    in_process()
+    load = cluster._Worker.load
+    monkeypatch.setattr(cluster._Worker, "load", lambda self, job, device, version: load(self, job, device, "0.0.9"))
+    with pytest.raises(sl.SteerlensError, match=r"this process 0\.0\.9; install one"):
+        sl.sweep(any_model, PAIR, PROMPT, **SETTINGS, engine="ray")
+
+
+# ------------------------------------------------------------------------------------------------------- with a cluster
 
 
 def alive(pid: int) -> bool:
@@ -185,15 +345,16 @@ def alive(pid: int) -> bool:
 @needs_ray
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_workers")
-def test_a_lost_worker_costs_nothing(any_model: Any, tmp_path: Path) -> None:
-    """One of two workers is killed at its work; its conditions are computed by another, and the store is whole."""
+def test_two_workers_of_which_one_is_killed(tmp_path: Path) -> None:
+    """The table is that of a local run, the store is whole, and nothing is left running."""
+    model = loaded("gpt2", KINDS[-1])  # a bridge, the harder one to send
     settings = SETTINGS | {"n": 40, "max_new_tokens": 30, "batch_size": 40}
-    local = sl.sweep(any_model, PAIR, PROMPT, **settings)
+    local = sl.sweep(model, PAIR, PROMPT, **settings)
     path = tmp_path / "runs.sqlite"
     killed: list[tuple[int, int]] = []
 
     def kill_one() -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not killed and time.monotonic() < deadline:
             time.sleep(0.02)
             if not path.exists():
@@ -211,23 +372,16 @@ def test_a_lost_worker_costs_nothing(any_model: Any, tmp_path: Path) -> None:
     killer = threading.Thread(target=kill_one)
     killer.start()
     with pytest.warns(RuntimeWarning, match="worker was lost; its conditions run again"):
-        spread = sl.sweep(any_model, PAIR, PROMPT, **settings, engine="ray", store=path)
+        spread = sl.sweep(model, PAIR, PROMPT, **settings, engine="ray", store=path)
     killer.join()
     assert killed
     assert killed[0][1] < 13
     pd.testing.assert_frame_equal(spread.frame, local.frame, check_exact=True)
+    assert spread.summary.equals(local.summary)
     assert len(sl.read_store(path)) == len(local.frame) == 13 * 40
+    time.sleep(1)
+    assert not any(map(alive, workers())), "the workers are gone with the sweep"
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing is left to do: no worker is started
-        again = sl.sweep(any_model, PAIR, PROMPT, **settings, store=path)
+        again = sl.sweep(model, PAIR, PROMPT, **settings, store=path)
     pd.testing.assert_frame_equal(again.frame, local.frame, check_exact=True)
-
-
-@needs_ray
-@pytest.mark.slow
-@pytest.mark.usefixtures("two_workers")
-def test_what_goes_wrong_on_a_worker_is_told_here(any_model: Any) -> None:
-    long = sl.actadd(any_model, "a b c d e f g h", " ", layer=1)
-    with pytest.raises(sl.SteerlensError, match="vector spans") as error:
-        sl.sweep(any_model, [long], "short", **SETTINGS, metrics=[words("a")], engine="ray")
-    assert "\n" not in str(error.value)

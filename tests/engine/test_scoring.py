@@ -455,6 +455,16 @@ def test_batches_are_what_was_asked_for(any_model: Any) -> None:
         assert sum(rows[2]) == len(PROMPTS) * len(grid)
 
 
+def test_a_device_out_of_memory_is_told_what_would_help(any_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory."))
+    monkeypatch.setattr(type(any_model.blocks[1]), "forward", full)
+    v = vector(any_model, 0)
+    with pytest.raises(sl.SteerlensError, match="out of memory with 4 rows of 3 tokens; give a smaller batch_size"):
+        sl.next_token_logits(any_model, ["The dog"] * 2, [None, v])
+    with pytest.raises(sl.SteerlensError, match="out of memory with 1 rows of 3 tokens; shorten"):
+        sl.next_token_logits(any_model, "The dog", v)
+
+
 def test_what_does_not_fit_is_said_in_one_line(any_model: Any) -> None:
     v = vector(any_model, 1)
     ask = sl.next_token_logits
