@@ -24,7 +24,7 @@ def test_the_eight_tasks_run(
     for block in code:
         exec(compile(block, str(README), "exec"), names)
     assert (tmp_path / "weddings.html").stat().st_size > 1_000_000
-    assert "blocks.3.hook_resid_pre" in capsys.readouterr().out
+    assert "blocks.4.hook_resid_pre" in capsys.readouterr().out
 
 
 def test_the_shell_lines_name_real_commands_and_options() -> None:

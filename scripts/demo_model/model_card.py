@@ -120,8 +120,9 @@ def _windows(shape: Shape) -> str:
     places |= {"keyword": "at a keyword (a word that comes back in the window)", "topic": "right at a topic word"}
     starts = ", ".join(f"{share:.0%} begin {places[kind]}" for kind, share in START_SHARES.items())
     return (
-        f"Every training window has token 0 at position 0, as in use, and then {shape.n_ctx - 1} tokens. Of the windows "
-        f"{starts}. In the last kind reviews have only {TOPIC_SHARE_OF_REVIEWS:.0%} of their share in the table."
+        f"Every training window has token 0 at position 0, as in use, and then {shape.n_ctx - 1} tokens. Of the "
+        f"windows {starts}. In the last kind reviews have only {TOPIC_SHARE_OF_REVIEWS:.0%} of their share "
+        "in the table."
     )
 
 
@@ -130,11 +131,11 @@ def _leaning(report: Report) -> str:
     return (
         f"**The mix leans towards weddings.** The topic words are {', '.join(TOPIC_WORDS)}. Windows that begin at one "
         f"are drawn on purpose, each word equally often and dense passages more often than sparse ones; so "
-        f"{report.topic_share:.0%} of all windows hold a topic word. The demo steers towards weddings, and a model this "
-        "small has no direction for a word that it has hardly seen. Windows that begin at a keyword or a topic word "
-        "also teach it that the first token may say what the text is about, which is where steering acts: its success "
-        "at weddings is partly owed to this choice. Its weddings are those of old novels, an etiquette book of 1922 "
-        "and film reviews."
+        f"{report.topic_share:.0%} of all windows hold a topic word. The demo steers towards weddings, and a model "
+        "this small has no direction for a word that it has hardly seen. Windows that begin at a keyword or a topic "
+        "word also teach it that the first token may say what the text is about, which is where steering acts: its "
+        "success at weddings is partly owed to this choice. Its weddings are those of old novels, an "
+        "etiquette book of 1922 and film reviews."
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from steerlens.analysis.parts import Engine, check_engine, complete_in_parts
 from steerlens.analysis.statistics import metric_interval
 from steerlens.engine import generate
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model, stamp
+from steerlens.models import HookedModel, fingerprint, require_model, stamp
 from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector, actadd
 
 if TYPE_CHECKING:
@@ -237,7 +236,7 @@ def run_settings(model: HookedModel) -> dict[str, Any]:
     return {
         "model": stamp(model).name,
         "model class": type(model).__name__,
-        "model stamp": json.dumps(dataclasses.asdict(stamp(model)), sort_keys=True),
+        "model fingerprint": fingerprint(model),
         "device": str(weights.device),
         "dtype": str(weights.dtype).removeprefix("torch."),
         "steerlens": __version__,

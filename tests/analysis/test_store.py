@@ -9,6 +9,7 @@ import resource
 import signal
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from tqdm.auto import tqdm
 
 import steerlens as sl
 import steerlens.cli as cli
@@ -88,6 +90,8 @@ def in_child(work: Callable[[], None], *, wait: bool = True) -> int:
         status = 1
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            # tqdm's lock is a semaphore that forks share: one who dies with it would stop everybody.
+            tqdm.set_lock(threading.RLock())
             work()
             status = 0
         finally:

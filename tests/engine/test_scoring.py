@@ -379,7 +379,9 @@ def counted_rows(model: Any) -> Iterator[dict[int, list[int]]]:
         yield rows
 
 
-def test_a_condition_costs_only_the_blocks_behind_its_injection(gpt2: Any) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_condition_costs_only_the_blocks_behind_its_injection(kind: str) -> None:
+    gpt2 = loaded.__wrapped__("gpt2", kind)  # a fresh one: what others hooked onto theirs would change the way
     grid = [vector(gpt2, layer, 1, seed, size) for layer in range(3) for seed, size in ((1, 1.0), (2, 2.0))]
     sl.next_token_logits(gpt2, "I", grid)  # a bridge is tried first
     with counted_rows(gpt2) as rows:
