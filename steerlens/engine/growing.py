@@ -211,5 +211,6 @@ def _values_within(tree: Any) -> Iterator[Any]:
 
 
 def _is_of_the_bridge(function: Any) -> bool:
-    """Whether a bridge itself has put the hook there, to feed hook points that the wrapped model does not have."""
-    return str(getattr(function, "__module__", "")).startswith("transformer_lens.model_bridge")
+    """Whether a bridge or the model it wraps has put the hook there itself, to feed hook points or collect outputs."""
+    own = ("transformer_lens.model_bridge", "transformers.utils.output_capturing")
+    return str(getattr(function, "__module__", "")).startswith(own)

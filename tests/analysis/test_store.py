@@ -27,7 +27,7 @@ from steerlens.analysis.metrics import words
 from tests.conftest import KINDS, loaded
 
 # Processes killed at random moments (and 20 more at chosen ones); more where there is time for it.
-KILLS = int(os.environ.get("STEERLENS_KILLS", "30"))
+KILLS = int(os.environ.get("STEERLENS_KILLS", "50"))
 PAIR = sl.PromptPair(" weddings", " ")
 PROMPTS = ["I went up to my friend and said", "The weather today is"]
 N = 2

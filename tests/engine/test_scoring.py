@@ -384,6 +384,7 @@ def test_a_condition_costs_only_the_blocks_behind_its_injection(kind: str) -> No
     gpt2 = loaded.__wrapped__("gpt2", kind)  # a fresh one: what others hooked onto theirs would change the way
     grid = [vector(gpt2, layer, 1, seed, size) for layer in range(3) for seed, size in ((1, 1.0), (2, 2.0))]
     sl.next_token_logits(gpt2, "I", grid)  # a bridge is tried first
+    gpt2.run_with_cache(gpt2.to_tokens("I"))  # after which transformers leaves hooks of its own on the wrapped model
     with counted_rows(gpt2) as rows:
         sl.next_token_logits(gpt2, PROMPTS[4], grid)
     # Two rows more at every layer; the clean row until the last layer has taken its copy.
