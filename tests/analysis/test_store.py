@@ -303,8 +303,9 @@ def test_two_processes_share_a_store(model: Any, expected: pd.DataFrame, tmp_pat
         children = [in_child(lambda name=name: work(name), wait=False) for name in ("a", "b")]  # type: ignore[misc]
         if number == 3:  # one dies on the way: the other does its part
             time.sleep(0.15)
-            os.kill(children.pop(), signal.SIGKILL)
-            os.wait()
+            victim = children.pop()
+            os.kill(victim, signal.SIGKILL)
+            os.waitpid(victim, 0)  # this one: the other may have ended first
             (tmp_path / "b").unlink()
         for child in children:
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
