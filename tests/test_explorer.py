@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 import time
 import types
 from typing import Any
@@ -127,6 +128,50 @@ def test_moves_in_a_row_are_drawn_once(explorer: Explorer, monkeypatch: pytest.M
     assert explorer._figures.stale == [False, False]
     assert explorer.view.coeff == 10.5
     assert bars(explorer.shift_figure) == bars(explorer.shift.plot())
+
+
+def test_messages_of_other_threads_are_worked_off_in_the_thread_of_the_widget(
+    demo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Newer Jupyters give each widget's messages a thread; two passes at once would mix their hooks."""
+    at_work: list[str] = []
+
+    def noted(name: str) -> Any:
+        original = getattr(view.Numbers, name)
+
+        def call(numbers: Any, shown: Any) -> Any:
+            at_work.append(threading.current_thread().name)
+            return original(numbers, shown)
+
+        return call
+
+    for name in ("shift", "effect", "completions"):
+        monkeypatch.setattr(view.Numbers, name, noted(name))
+
+    async def use() -> Explorer:
+        opened = sl.explore(demo)
+        at_work.clear()
+
+        def type_and_click() -> None:
+            opened.controls["prompt"].value = "This film was"
+            opened.controls["n"].value = 1
+            opened.controls["max_new_tokens"].value = 3
+            opened._button.click()
+
+        threads = [threading.Thread(target=type_and_click, name=f"subshell {i}") for i in range(3)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 30
+        while (opened._timers or any(map(threading.Thread.is_alive, threads))) and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # what the last thread handed over
+        while opened._timers and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        return opened
+
+    opened = asyncio.run(use())
+    assert set(at_work) == {threading.current_thread().name} and len(at_work) >= 3
+    assert opened.error == "" and "This film was" in opened.completions_html
 
 
 @pytest.mark.parametrize(

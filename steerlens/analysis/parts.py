@@ -39,6 +39,7 @@ def complete_in_parts(
     store: str | Path | None,
     engine: Engine,
     batch_size: int | None = None,
+    compile: bool = False,
     progress: bool | None = None,
 ) -> pd.DataFrame:
     """The frame of `generate` with a column `role`: computed are only the conditions that the store does not hold.
@@ -61,6 +62,7 @@ def complete_in_parts(
     job = job_key(weights, texts, ids, sampling)
     planned = [Planned.of(condition, role, job=job) for condition, role in zip(conditions, roles, strict=True)]
     number_of = {one.key: number for number, one in reversed(list(enumerate(planned)))}
+    how = {**sampling, "batch_size": batch_size, "compile": compile}
     together = conditions_together(model, prompts=len(texts), n=sampling["n"], batch_size=batch_size)
     with Store(store) as kept:
         sweep = kept.register(planned, rows=len(texts) * sampling["n"], settings={**settings, "weights": weights})
@@ -70,7 +72,7 @@ def complete_in_parts(
         with (
             # disable=None shows the bar on terminals only.
             tqdm(total=len(keys), desc="conditions", disable=None if progress is None else not progress) as bar,
-            closing(done(model, texts, conditions, work, {**sampling, "batch_size": batch_size})) as frames,
+            closing(done(model, texts, conditions, work, how)) as frames,
         ):
             bar.update(len(keys) - len(kept.missing(sweep)))
             for part, frame in frames:

@@ -127,6 +127,7 @@ def sweep(
     seed: int = 0,
     control: Control = "random",
     batch_size: int | None = None,
+    compile: bool = False,
     progress: bool | None = None,
     store: str | Path | None = None,
     engine: Engine = "local",
@@ -143,7 +144,8 @@ def sweep(
         coeffs: coefficients; 0 is allowed.
         metrics: from `steerlens.metrics`; by default whether a completion holds a word of the positive prompt.
         control: `"random"`, or None to leave the random vectors out (half the time).
-        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, batch_size, progress: see `generate`.
+        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, batch_size, compile, progress: see
+            `generate`.
         store: an SQLite file in which every condition is kept as soon as it is finished. Run again after an
             interruption, and only what is missing is computed; the outcome is the same. Several processes may share
             one. `read_store` reads it.
@@ -194,7 +196,8 @@ def sweep(
         **run_settings(model),
     }
     if store is None and engine == "local":
-        frame = generate(model, settings["prompts"], conditions, **sampling, batch_size=batch_size, progress=progress)  # type: ignore[arg-type]
+        speed: dict[str, Any] = {"batch_size": batch_size, "compile": compile}
+        frame = generate(model, settings["prompts"], conditions, **sampling, **speed, progress=progress)  # type: ignore[arg-type]
         frame.insert(2, "role", frame["condition"].map(dict(enumerate(roles))))
     else:
         frame = complete_in_parts(
@@ -207,6 +210,7 @@ def sweep(
             store=store,
             engine=engine,
             batch_size=batch_size,
+            compile=compile,
             progress=progress,
         )
     for metric in chosen:

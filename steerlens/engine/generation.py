@@ -36,6 +36,7 @@ def generate(
     stop_at_end: bool = True,
     batch_size: int | None = None,
     use_cache: bool = True,
+    compile: bool = False,
     progress: bool | None = None,
 ) -> pd.DataFrame:
     """`n` completions of each prompt under each condition, one row per completion.
@@ -55,6 +56,8 @@ def generate(
         placement: where vectors go, for those that come without an Injection; by default each vector's own.
         batch_size: rows decoded together.
         use_cache: False decodes without a key-value cache (slow; the same tokens).
+        compile: compile the decode of a HookedTransformer with `torch.compile` (CUDA graphs on an accelerator). The
+            first batch of each shape waits for the compiler; worth it for long runs. Rows that end stay in the batch.
         progress: a progress bar; by default on long runs in a terminal or notebook.
 
     Returns:
@@ -63,7 +66,8 @@ def generate(
         `frame.attrs["receipts"]` lists what was injected where.
 
     Raises:
-        SteerlensError: an empty prompt, n = 0, a vector that does not fit, a completion that exceeds the context.
+        SteerlensError: an empty prompt, n = 0, a vector that does not fit, a completion that exceeds the context, a
+            seed that is no whole number, `compile` on a model that it is not for.
     """
     conditions = as_conditions(steering, placement=placement)
     texts, rows = check_job(model, prompts, conditions, n=n, max_new_tokens=max_new_tokens, batch_size=batch_size)
@@ -89,6 +93,7 @@ def generate(
             batch_size=batch_size,
             stop_at_end=stop_at_end,
             use_cache=use_cache,
+            compiled=compile,
             on_tokens=bar.update,
         )
         bar.update(total - bar.n)  # completions that ended early

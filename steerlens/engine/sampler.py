@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,10 +105,14 @@ def row_keys(seed: int, prompt_ids: Sequence[Sequence[int]], n_samples: int) -> 
     """
     if n_samples < 0:
         raise SteerlensError(f"n_samples is {n_samples}; needs a whole number >= 0")
+    try:
+        seed = operator.index(seed)
+    except TypeError:
+        raise SteerlensError(f"the seed must be a whole number, got {seed!r}") from None
     keys = torch.empty(len(prompt_ids), n_samples, dtype=torch.int64, device="cpu")
     for row, ids in enumerate(prompt_ids):
         # Seed and length end in a mark and the rest has a fixed width, so that no two inputs have the same bytes.
-        stem = hashlib.blake2b(f"{int(seed)}:{len(ids)}:".encode(), digest_size=8, person=b"steerlens")
+        stem = hashlib.blake2b(f"{seed}:{len(ids)}:".encode(), digest_size=8, person=b"steerlens")
         stem.update(struct.pack(f"<{len(ids)}q", *(int(token) for token in ids)))
         for sample in range(n_samples):
             leaf = stem.copy()

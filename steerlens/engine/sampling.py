@@ -17,7 +17,7 @@ from torch import Tensor
 
 from steerlens.engine.sampler import NO_TOKEN, Sampling, TokenCounts, next_tokens, row_keys, uniforms
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, decode_logits, expand_cache, keep_cache_rows, prefill
+from steerlens.models import Decoders, HookedModel, WholeDecoder, prefill
 from steerlens.steering.conditions import Condition
 from steerlens.steering.injection import Part, Receipt, injecting
 from steerlens.steering.prompts import end_id, pad_id, pad_left
@@ -66,6 +66,7 @@ def sample(
     batch_size: int | None = None,
     stop_at_end: bool = True,
     use_cache: bool = True,
+    compiled: bool = False,
     on_tokens: Callable[[int], object] | None = None,
 ) -> Completions:
     """`n` completions of every prompt under every condition, in the order of the job.
@@ -78,6 +79,7 @@ def sample(
         prompts: token ids, BOS included.
         batch_size: rows decoded together; by default 256 on the CPU, more on an accelerator.
         use_cache: False runs the whole sequence for every token; for models without a cache, and for checking.
+        compiled: the decode of a HookedTransformer is compiled (on CUDA into a graph); see `generate`.
         on_tokens: called with the number of tokens drawn since the last call.
 
     Raises:
@@ -98,6 +100,7 @@ def sample(
     parts_of = [[Part(injection) for injection in condition.injections] for condition in conditions]
     units = [_Unit(c, p) for c in range(len(conditions)) for p in range(len(prompts))]
     limit = batch_size or default_rows(model)
+    decoders = Decoders(model, compiled=compiled)
     for batch, samples in _batches(units, n, limit):
         drawn = _sample_batch(
             model,
@@ -108,6 +111,7 @@ def sample(
             sampling=sampling,
             end=end_id(model) if stop_at_end else None,
             use_cache=use_cache,
+            decoders=decoders,
             on_tokens=on_tokens or (lambda count: None),
         )
         for unit, row in zip(batch, drawn, strict=True):
@@ -153,37 +157,39 @@ def _sample_batch(
     sampling: Sampling,
     end: int | None,
     use_cache: bool,
+    decoders: Decoders,
     on_tokens: Callable[[int], object],
 ) -> Int[Tensor, "units samples new"]:
     """The new tokens of one batch of units, `keys.shape[1]` samples each."""
     device = torch.device(model.cfg.device)
     units, samples = keys.shape
     prompt_tokens, prompt_mask = pad_left(prompts, pad=pad_id(model), device=device)
-    by_row = [(unit, part) for unit, mine in enumerate(parts) for part in mine]
-    cache = None
-    if use_cache:
-        with _injecting(model, [(part, [unit]) for unit, part in by_row], device):
-            logits, cache = prefill(model, prompt_tokens, prompt_mask)
-        cache = expand_cache(cache, samples)
-        logits = logits.repeat_interleave(samples, dim=0)
+    by_unit = [(part, [unit]) for unit, mine in enumerate(parts) for part in mine]
+    late = [(part, unit) for part, unit in by_unit if part.placement == "all" or not use_cache]
+    with _injecting(model, by_unit, device):
+        logits, cache = prefill(model, prompt_tokens, prompt_mask, use_cache=use_cache)
+    logits = logits.repeat_interleave(samples, dim=0)
+    decoder = (
+        decoders.begin(cache, prompt_mask, samples=samples, room=max_new_tokens - 1, hooked=bool(late))
+        if use_cache
+        else WholeDecoder(model, prompt_tokens, prompt_mask, samples=samples)
+    )
     unit_of = torch.arange(units, device=device).repeat_interleave(samples)
     place = torch.arange(units * samples, device=device)  # where each live row belongs in the result
     live_keys = rearrange(keys, "unit sample -> (unit sample)").to(device)
-    tokens, mask = prompt_tokens[unit_of], prompt_mask[unit_of]
-    counts = TokenCounts.of_prompts(tokens, mask) if sampling.needs_counts else None
+    counts = None
+    if sampling.needs_counts:
+        counts = TokenCounts.of_prompts(prompt_tokens[unit_of], prompt_mask[unit_of])
     result = torch.full((units * samples, max_new_tokens), end if end is not None else 0, device=device)
     ended = torch.zeros(units * samples, dtype=torch.bool, device=device)
-    late = [(unit, part) for unit, part in by_row if part.placement == "all"] if use_cache else by_row
     look_every = _LOOK_EVERY.get(device.type, 16)
 
     for step in range(max_new_tokens):
-        if step > 0 or not use_cache:
-            rows = [(part, (unit_of == unit).nonzero().flatten()) for unit, part in late] if late else []
+        if step > 0:
+            rows = [(part, (unit_of == unit).nonzero()[:, 0]) for part, (unit,) in late]
             with _injecting(model, [(p, r) for p, r in rows if len(r)], device, prompt_width=prompt_tokens.shape[1]):
-                if use_cache:
-                    logits = decode_logits(model, tokens[:, -1:], mask, cache)
-                else:
-                    logits, _ = prefill(model, tokens, mask, use_cache=False)
+                # A broken row (NO_TOKEN, reported below) must not break the step of its neighbours.
+                logits = decoder.step(drawn.clamp(min=0))
         drawn = next_tokens(logits, sampling, uniforms(live_keys, step), counts)
         if end is not None:
             drawn = torch.where(ended, end, drawn)
@@ -192,21 +198,16 @@ def _sample_batch(
         on_tokens(len(drawn))
         if step + 1 == max_new_tokens:
             break
-        # A broken row (NO_TOKEN, reported below) must not break the step of its neighbours.
-        tokens = torch.cat([tokens, drawn.clamp(min=0)[:, None]], dim=1)
-        mask = torch.cat([mask, mask.new_ones(len(drawn), 1)], dim=1)
         if counts is not None:
             counts = counts.add(drawn)
         if end is not None and (step + 1) % look_every == 0:
             gone = int(ended.sum())
             if gone == len(ended):
                 break
-            if gone >= _LEAVE_SHARE * len(ended):
-                kept = (~ended).nonzero().flatten()
+            if gone >= _LEAVE_SHARE * len(ended) and (kept := decoder.leave(ended)) is not None:
                 unit_of, place, live_keys, ended = unit_of[kept], place[kept], live_keys[kept], ended[kept]
-                tokens, mask = tokens[kept], mask[kept]
+                drawn = drawn[kept]
                 counts = counts.select(kept) if counts is not None else None
-                cache = keep_cache_rows(cache, kept) if use_cache else None
     found = result.cpu()
     if bool((found == NO_TOKEN).any()):
         raise SteerlensError("the model's logits hold NaN or infinity; use a smaller coefficient or float32")

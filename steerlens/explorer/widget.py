@@ -96,6 +96,7 @@ class Explorer:
         self.numbers = numbers
         self._pad = view.pair.pad
         self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
+        self._loop = _running_loop()
         self._effect_drawn: tuple[object, ...] = ()
         self._completed: View | None = None
         self._errors: dict[str, str] = {}
@@ -109,7 +110,7 @@ class Explorer:
         self.widget = self._laid_out(widgets)
         for control in self.controls.values():
             control.observe(self._moved, names="value")
-        self._button.on_click(lambda button: self.complete())
+        self._button.on_click(lambda button: self._at_home(self.complete))
         self.update()
 
     @property
@@ -175,7 +176,21 @@ class Explorer:
         finally:
             self._button.disabled, self._button.description = False, "Complete"
 
+    def _at_home(self, act: Callable[[], None]) -> None:
+        """Call `act` in the thread in which the widget was made, now if this is it.
+
+        Newer Jupyters hand each widget's messages to a thread of its own. A model takes one pass at a time: hooks of
+        one thread would act in another's, and in the passes of the user's cells.
+        """
+        if self._loop is None or self._loop.is_closed() or self._loop is _running_loop():
+            act()
+        else:
+            self._loop.call_soon_threadsafe(act)
+
     def _moved(self, change: Any) -> None:
+        self._at_home(self._plan)
+
+    def _plan(self) -> None:
         self.controls["index"].layout.display = "" if self.controls["placement"].value == "index" else "none"
         self._soon(self._draw_shift, _SHIFT_DELAY)
         # Each move puts it off again: it is drawn when the hand rests.
@@ -183,9 +198,8 @@ class Explorer:
 
     def _soon(self, draw: Callable[[], None], delay: float, *, again: bool = False) -> None:
         """Call `draw` after `delay` seconds, once for all moves until then; at once where no event loop runs."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
+        loop = _running_loop()
+        if loop is None:
             draw()
             return
         if draw in self._timers:
@@ -337,6 +351,13 @@ def _controls(widgets: Any, view: View, *, n_layers: int, coeffs: tuple[float, f
             view.seed, min=0, max=2**31 - 1, description="seed", layout={"width": "130px"}, style=style
         ),
     }
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _fade(widget: Any, stale: bool) -> None:

@@ -1,5 +1,6 @@
 """Models: loading, what the rest may rely on, and the only code that knows which TransformerLens it is."""
 
+from steerlens.models.decoding import Decoder, Decoders, PrefixDecoder, WholeDecoder, walkable
 from steerlens.models.fingerprint import fingerprint
 from steerlens.models.loading import DEMO_MODEL_PATH, load_model
 from steerlens.models.protocol import HookedModel, ModelStamp, is_bridge, require_model, stamp
@@ -19,9 +20,13 @@ from steerlens.models.running import (
 __all__ = [
     "DEMO_MODEL_PATH",
     "Cache",
+    "Decoder",
+    "Decoders",
     "ForwardState",
     "HookedModel",
     "ModelStamp",
+    "PrefixDecoder",
+    "WholeDecoder",
     "decode_logits",
     "expand_cache",
     "final_logits",
@@ -34,5 +39,6 @@ __all__ = [
     "require_model",
     "resid_pre_hook",
     "stamp",
+    "walkable",
     "without_live_hooks",
 ]

@@ -192,15 +192,19 @@ def test_rows_that_end_leave_the_batch(any_model, monkeypatch) -> None:
     import steerlens.engine.sampling as engine
 
     widths = []
-    original = engine.decode_logits
+    original = engine.Decoders.begin
 
-    def watched(model, tokens, mask, cache):
-        widths.append(len(tokens))
-        logits = original(model, tokens, mask, cache)
-        logits[:, model.tokenizer.eos_token_id] = logits.logsumexp(-1) - 1.5  # ends a fifth of the rows at each token
-        return logits
+    class Watched:
+        def __init__(self, decoder):
+            self.decoder, self.leave = decoder, decoder.leave
 
-    monkeypatch.setattr(engine, "decode_logits", watched)
+        def step(self, tokens):
+            widths.append(len(tokens))
+            logits = self.decoder.step(tokens)
+            logits[:, any_model.tokenizer.eos_token_id] = logits.logsumexp(-1) - 1.5  # ends a fifth of the rows
+            return logits
+
+    monkeypatch.setattr(engine.Decoders, "begin", lambda *args, **kwargs: Watched(original(*args, **kwargs)))
     frame = sl.generate(any_model, PROMPT, n=24, max_new_tokens=12, top_p=1.0)
     assert widths[0] == 24 and widths[-1] < 24 and sorted(widths, reverse=True) == widths
     assert frame["finished"].any()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -75,6 +76,12 @@ def plain_rule(
 
 
 # ----------------------------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize("seed", ["zero", 1.5, None])
+def test_a_seed_is_a_whole_number(seed: object, shapes_unchecked: None) -> None:
+    with pytest.raises(SteerlensError, match=re.escape(f"the seed must be a whole number, got {seed!r}")):
+        row_keys(seed, [[1, 2]], 1)  # type: ignore[arg-type]
 
 
 def test_defaults_are_the_papers() -> None:
