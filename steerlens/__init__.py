@@ -46,6 +46,7 @@ _HOMES = {
     "dimension_effect": "steerlens.analysis.positions",
     "token_map": "steerlens.analysis.token_map",
     "explore": "steerlens.explorer",
+    "experiments": "steerlens.experiments",
 }
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "__version__",
     "actadd",
     "dimension_effect",
+    "experiments",
     "explore",
     "generate",
     "layer_effect",
@@ -81,6 +83,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from steerlens import experiments
     from steerlens.analysis import metrics
     from steerlens.analysis.layer_effect import layer_effect
     from steerlens.analysis.layer_lens import layer_lens

@@ -1,4 +1,4 @@
-"""The command line: `steerlens demo`, `steer`, `sweep`. A thin face; everything it does is in the package."""
+"""The command line: `steerlens demo`, `steer`, `sweep`, `reproduce`. A thin face; the work is in the package."""
 
 from __future__ import annotations
 
@@ -221,6 +221,63 @@ def demo(
     )
 
 
+@app.command()
+def reproduce(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME…|all]",
+            help="perplexity, topic, knowledge, overhead, sentiment, toxicity, gallery [default: all].",
+        ),
+    ] = None,
+    model: Model = "demo",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pages, tables and finished parts.")] = Path(
+        "results"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="Settings for the embedded model and minutes.")] = False,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH: an experiment's data (parquet, JSONL, CSV, or a hub name); may be repeated."),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+) -> None:
+    """The ActAdd paper's experiments on any model, with intervals and controls, as one page of results.
+
+    Run again after an interruption, it goes on where it stopped.
+
+    [bold]Examples[/bold]
+
+      steerlens reproduce all --quick
+
+      steerlens reproduce topic perplexity --model gpt2-xl --device cuda
+
+      steerlens reproduce knowledge --data knowledge=conceptnet.parquet --model gpt2-xl
+    """
+    import steerlens as sl
+
+    places = {}
+    for text in data or []:
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise SteerlensError(f"--data {text!r} cannot be read; give NAME=PATH, as in knowledge=conceptnet.parquet")
+        places[name] = path
+    suite = sl.experiments.reproduce(
+        _load(model, device, dtype),
+        names or "all",
+        folder=out,
+        quick=quick,
+        data=places,
+        seed=seed,
+        command=_command(),
+        tell=lambda line: typer.echo(line, err=True),
+    )
+    typer.echo(f"{len(suite.results)} done in {sum(suite.seconds.values()) / 60:.1f} minutes: {suite.page}")
+    if suite.failures:
+        raise SteerlensError(f"not done: {'; '.join(f'{name} ({why})' for name, why in suite.failures.items())}")
+
+
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"steerlens {__version__}")
@@ -241,8 +298,8 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
-        stored = any(word.startswith("--store") for word in sys.argv)
-        kept = "finished conditions are in the store" if stored else "nothing was written"
+        stored = any(word.startswith("--store") or word == "reproduce" for word in sys.argv)
+        kept = "what is finished is kept; the same command goes on" if stored else "nothing was written"
         typer.echo(f"steerlens: interrupted; {kept}", err=True)
         sys.exit(130)
     except (SteerlensError, ValueError, OSError) as error:

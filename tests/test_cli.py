@@ -39,6 +39,25 @@ def test_steer_shows_both_sides(monkeypatch, capsys) -> None:
     assert "unsteered" in out and "Love − Hate" in out
 
 
+def test_reproduce_writes_a_page_of_results(monkeypatch, tmp_path: Path, capsys) -> None:
+    from steerlens.experiments import suite
+
+    tiny = {"batch": 2, "tokens": 8, "forwards": 2, "seeds": 2}
+    changed = {"overhead": suite.Experiment(suite.overhead, tiny, seeded=False)}
+    monkeypatch.setattr(suite, "EXPERIMENTS", {**suite.EXPERIMENTS, **changed})
+    assert run(monkeypatch, "reproduce", "overhead", "--quick", "--out", str(tmp_path / "out")) == 0
+    assert "index.html" in capsys.readouterr().out
+    assert "steerlens reproduce overhead --quick" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
+def test_reproduce_says_what_it_cannot_do(monkeypatch, tmp_path: Path, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "reproduce", "knowledge", "--data", "conceptnet.parquet") == 2
+    assert "cannot be read; give NAME=PATH" in capsys.readouterr().err
+    assert run(monkeypatch, "reproduce", "knowledge", "--data", "knowledge=missing.parquet") == 2
+    assert "not done: knowledge (" in capsys.readouterr().err
+
+
 def test_sweep_writes_completions(monkeypatch, tmp_path: Path, capsys) -> None:
     table = tmp_path / "rows.csv"
     arguments = [

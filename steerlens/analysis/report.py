@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ def write_report(
     title: str,
     subtitle: str = "",
     headlines: Sequence[Headline] = (),
+    pages: Mapping[str, str] | None = None,
     figures: Mapping[str, go.Figure] | Sequence[go.Figure] = (),
     tables: Mapping[str, pd.DataFrame] | None = None,
     completions_html: str | None = None,
@@ -41,18 +43,20 @@ def write_report(
 ) -> Path:
     """The path of one self-contained HTML page, written whole or not at all.
 
-    `figures`: in order, with captions if a mapping (an empty caption is none). `tables`: caption to frame; floats are
-    shortened, missing values dashed. `completions_html`: the `.html` of `completions_side_by_side`, the only argument
-    taken as HTML: everything else is escaped. `settings`: model, versions, seed, hash …, written as text. `command`:
-    what to type to get the same again, shell or Python. Sections without content are left out. plotly.js is inlined
-    once and the page's own security policy forbids it to fetch anything. An existing file is replaced. Raises
-    SteerlensError with one line if the path cannot be written (see `check_report_path` to ask before long work).
+    `pages`: title to file name, for pages that lie beside this one. `figures`: in order, with captions if a mapping (an
+    empty caption is none). `tables`: caption to frame; floats are shortened, missing values dashed.
+    `completions_html`: the `.html` of `completions_side_by_side`, the only argument taken as HTML: everything else is
+    escaped. `settings`: model, versions, seed, hash …, written as text. `command`: what to type to get the same again,
+    shell or Python. Sections without content are left out. plotly.js is inlined once and the page's own security policy
+    forbids it to fetch anything. An existing file is replaced. Raises SteerlensError with one line if the path cannot
+    be written (see `check_report_path` to ask before long work).
     """
     target = check_report_path(path)
     page = report_html(
         title=title,
         subtitle=subtitle,
         headlines=headlines,
+        pages=pages,
         figures=figures,
         tables=tables,
         completions_html=completions_html,
@@ -106,6 +110,7 @@ def report_html(
     title: str,
     subtitle: str = "",
     headlines: Sequence[Headline] = (),
+    pages: Mapping[str, str] | None = None,
     figures: Mapping[str, go.Figure] | Sequence[go.Figure] = (),
     tables: Mapping[str, pd.DataFrame] | None = None,
     completions_html: str | None = None,
@@ -122,6 +127,9 @@ def report_html(
             for one in headlines
         )
         sections.append(f"<dl class=tiles>{tiles}</dl>")
+    if pages:
+        links = "".join(f'<li><a href="{quote(name)}">{html.escape(title)}</a></li>' for title, name in pages.items())
+        sections.append(f"<nav aria-label=Pages><ul>{links}</ul></nav>")
     if captioned:
         drawn = "".join(_figure(index, caption, figure) for index, (caption, figure) in enumerate(captioned))
         sections.append(f'<section id=figures aria-label="Figures">{drawn}</section>')
@@ -249,13 +257,15 @@ h2{font-size:1.15rem;font-weight:640;letter-spacing:-.005em;margin:0 0 .9rem}
 .subtitle{color:var(--quiet);font-size:1.06rem;margin:.5rem 0 0;max-width:46rem;overflow-wrap:anywhere}
 section{margin-top:3.2rem}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:1px;margin:2.4rem 0 0;
-background:var(--line);border:1px solid var(--line);border-radius:10px;overflow:hidden}
-.tile{background:var(--card);padding:1.05rem 1.25rem 1.1rem}
+background:var(--card);border:1px solid var(--line);border-radius:10px;overflow:hidden}
+.tile{box-shadow:0 0 0 1px var(--line);padding:1.05rem 1.25rem 1.1rem}
 .tile dt{color:var(--quiet);font-size:.88rem}
 .tile dd{margin:.1rem 0 0;font-size:1.75rem;line-height:1.25;font-weight:660;letter-spacing:-.02em;
 font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .tile small{display:block;font-size:.85rem;font-weight:400;letter-spacing:0;line-height:1.4;color:var(--quiet);
 margin-top:.15rem}
+nav ul{list-style:none;display:flex;flex-flow:row wrap;gap:.5rem 1.6rem;margin:1.6rem 0 0;padding:0}
+nav a{color:var(--accent);text-underline-offset:.2em;text-decoration-thickness:1px}
 #figures{margin-top:2.2rem}
 figure{margin:0 0 1.6rem;background:var(--card);border:1px solid var(--line);border-radius:10px;
 padding:1rem 1rem .6rem;overflow-x:auto}

@@ -168,7 +168,8 @@ def _sample_batch(
     late = [(part, unit) for part, unit in by_unit if part.placement == "all" or not use_cache]
     with _injecting(model, by_unit, device):
         logits, cache = prefill(model, prompt_tokens, prompt_mask, use_cache=use_cache)
-    logits = logits.repeat_interleave(samples, dim=0)
+    # A bridge spread over several devices gives its logits on the last of them.
+    logits = logits.to(device).repeat_interleave(samples, dim=0)
     decoder = (
         decoders.begin(cache, prompt_mask, samples=samples, room=max_new_tokens - 1, hooked=bool(late))
         if use_cache
@@ -189,7 +190,7 @@ def _sample_batch(
             rows = [(part, (unit_of == unit).nonzero()[:, 0]) for part, (unit,) in late]
             with _injecting(model, [(p, r) for p, r in rows if len(r)], device, prompt_width=prompt_tokens.shape[1]):
                 # A broken row (NO_TOKEN, reported below) must not break the step of its neighbours.
-                logits = decoder.step(drawn.clamp(min=0))
+                logits = decoder.step(drawn.clamp(min=0)).to(device)
         drawn = next_tokens(logits, sampling, uniforms(live_keys, step), counts)
         if end is not None:
             drawn = torch.where(ended, end, drawn)
