@@ -17,18 +17,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import sys
 import tempfile
 from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from scripts.benchmarks import growth, results
-from scripts.benchmarks.contenders import import_time, next_token_grid, premium, sampling_sweep
-from scripts.benchmarks.peers import PEERS, Peer
-from scripts.benchmarks.shapes import NAMES, hooked, plain
+from benchmarks import growth, results
+from benchmarks.contenders import import_time, next_token_grid, premium, sampling_sweep
+from benchmarks.peers import PEERS, Peer
+from benchmarks.shapes import NAMES, hooked, plain
 
 
 def main() -> None:

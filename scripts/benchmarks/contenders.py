@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 import steerlens as sl
-from scripts.benchmarks.peers import Peer
-from scripts.benchmarks.shapes import PROMPT
-from scripts.benchmarks.timing import compared, interleaved
 from steerlens.steering.injection import steer
+
+from .peers import Peer
+from .shapes import PROMPT
+from .timing import compared, interleaved
 
 OURS = "steerlens"
 

@@ -18,10 +18,11 @@ import torch
 from plotly.subplots import make_subplots
 
 import steerlens as sl
-from scripts.benchmarks.results import FOLDER, machine
-from scripts.benchmarks.shapes import PROMPT, hooked, plain
-from scripts.benchmarks.timing import synchronise
 from steerlens.analysis import theme
+
+from .results import FOLDER, machine
+from .shapes import PROMPT, hooked, plain
+from .timing import synchronise
 
 _NEW = 20
 _SAMPLES = 50
@@ -108,15 +109,24 @@ def model_size(device: str, dtype: str) -> list[Point]:
         source = GPT2LMHeadModel(GPT2Config(n_layer=layers, n_embd=width, n_head=heads, vocab_size=8192)).eval()
         model = hooked("demo", source, device=device, dtype=dtype)
         vector = sl.actadd(model, " weddings", " ", layer=layers // 2)
-        _, job, *rest = _sampled(model, 0, [vector], _SAMPLES)
-        points.append((float(_block_parameters(model) * layers + _head_parameters(model)), job, *rest))
+        _, job, seconds, flops, bytes_read = _sampled(model, 0, [vector], _SAMPLES)
+        parameters = float(_block_parameters(model) * layers + _head_parameters(model))
+        points.append((parameters, job, seconds, flops, bytes_read))
     return points
 
 
 def _sampled(model: Any, x: float, vectors: Sequence[Any], n: int, batch_size: int | None = None) -> Point:
     def job() -> None:
-        size = {"n": n, "max_new_tokens": _NEW, "batch_size": batch_size}
-        sl.generate(model, PROMPT, list(vectors), **size, stop_at_end=False, progress=False)
+        sl.generate(
+            model,
+            PROMPT,
+            list(vectors),
+            n=n,
+            max_new_tokens=_NEW,
+            batch_size=batch_size,
+            stop_at_end=False,
+            progress=False,
+        )
 
     cfg, prompt = model.cfg, int(model.to_tokens(PROMPT).shape[1])
     everything = _block_parameters(model) * cfg.n_layers + _head_parameters(model)

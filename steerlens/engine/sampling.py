@@ -184,6 +184,7 @@ def _sample_batch(
     result = torch.full((units * samples, max_new_tokens), end if end is not None else 0, device=device)
     ended = torch.zeros(units * samples, dtype=torch.bool, device=device)
     look_every = _LOOK_EVERY.get(device.type, 16)
+    drawn: Tensor
 
     for step in range(max_new_tokens):
         if step > 0:

@@ -1,26 +1,21 @@
-"""The experiments of the ActAdd paper (Turner et al., arXiv 2308.10248), one file each, and `reproduce` for all of them.
+"""The experiments of the ActAdd paper (Turner et al., arXiv 2308.10248), one file each, and `reproduce` for them all.
 
 result = sl.experiments.topic(model)       # the paper's settings
 result = sl.experiments.topic(model, **sl.experiments.EXPERIMENTS["topic"].quick)
 result.frame; result.plot(); result.report("topic.html")
 """
 
-# The functions come last into this namespace: each has the name of its module, and it is the function that is meant.
+# Each function has the name of its module; both stand in this namespace under it, and it is the function that is meant.
+from steerlens.experiments.gallery import gallery
+from steerlens.experiments.knowledge import knowledge
 from steerlens.experiments.ledger import Ledger
+from steerlens.experiments.overhead import overhead
+from steerlens.experiments.perplexity import perplexity
 from steerlens.experiments.result import Result
-from steerlens.experiments.suite import (
-    EXPERIMENTS,
-    Experiment,
-    Suite,
-    gallery,
-    knowledge,
-    overhead,
-    perplexity,
-    reproduce,
-    sentiment,
-    topic,
-    toxicity,
-)
+from steerlens.experiments.sentiment import sentiment
+from steerlens.experiments.suite import EXPERIMENTS, Experiment, Suite, reproduce
+from steerlens.experiments.topic import topic
+from steerlens.experiments.toxicity import toxicity
 
 __all__ = [
     "EXPERIMENTS",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -142,7 +143,7 @@ def essay_curve(
     found = []
     with Ledger(store) as ledger:
         for name, text in texts.items():
-            parts = ledger.remember({**depends, "text": text}, lambda text=text: sums(text))
+            parts = ledger.remember({**depends, "text": text}, partial(sums, text))
             for mask, (totals, counts) in zip((True, False), parts, strict=True):
                 for layer, total in zip(vectors, totals, strict=True):
                     numbers = _clustered(total, counts)

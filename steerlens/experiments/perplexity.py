@@ -36,6 +36,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -307,8 +308,10 @@ def perplexity(
     sample = list(_characters(texts, SAMPLE_CHARACTERS))
     if not any(text and text.strip() for text in sample):
         raise SteerlensError(f"{source.name}: there is no text in the documents; give others, or name another column=")
-    known = isinstance(sentences, Splitter)
-    split = sentences if known else splitter([text for text in sample if text], sentences)
+    if isinstance(sentences, Splitter):
+        split = sentences
+    else:
+        split = splitter([text for text in sample if text], sentences)
     settings["sentence splitter"] = split.description
     depends = {
         "experiment": "perplexity",
@@ -339,7 +342,7 @@ def perplexity(
                 plain = scorer.part(part, split)
             else:
                 key = {**depends, "texts": _digest(part)}
-                plain = ledger.remember(key, lambda part=part: scorer.part(part, split))
+                plain = ledger.remember(key, partial(scorer.part, part, split))
             found.take(plain)
             bar.update(len(part))
     curve = None

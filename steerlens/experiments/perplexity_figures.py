@@ -37,7 +37,7 @@ def bin_figure(
     if random is not None and len(random):
         upper.append(("random vector", _bins(random), theme.BASELINE, "diamond", -0.16))
     limits = _limits([frame for _, frame, *_ in upper])
-    lower = []
+    lower: list[tuple[str, pd.DataFrame, str, str, float]] = []
     if prompted is not None and len(prompted):
         line = ("phrase before the sentence", _bins(prompted), theme.ORANGE_RED, "square", 0.16)
         (lower if _is_far(line[1], limits) else upper).append(line)

@@ -319,6 +319,7 @@ def test_log_probabilities_that_are_none_are_an_error(any_model):
         token_logprobs(any_model, rows, [sl.Condition(), condition])
 
 
+@pytest.mark.parametrize("case", [("gpt2", "bridge"), ("llama", "bridge-raw")], indirect=True)
 def test_the_essay_curve_equals_plain_forward_passes(case):
     model, essays = case.model, {"wedding": TEXTS[0], "shipping": TEXTS[1]}
     split = splitter(list(essays.values()), "corpus")
