@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +258,18 @@ def toxicity_fit(
     return fit(Examples.of(texts, labels, [*per_tweet, *per_text], **features), features, **settings)
 
 
+def calibration(scorer: HashedNgramScorer, texts: pd.DataFrame) -> tuple[float, float]:
+    """Slope and offset of the log-odds that fit the labels of texts best (Platt 1999); by Newton's method."""
+    logits = np.array([scorer.logit(text) for text in texts["text"]])
+    rows = np.stack([logits, np.ones(len(logits))])
+    labels = texts["label"].to_numpy()
+    found = np.array([1.0, 0.0])
+    for _ in range(30):
+        p = 1 / (1 + np.exp(-found @ rows))
+        found = found + np.linalg.solve((rows * (p * (1 - p))) @ rows.T, rows @ (labels - p))
+    return float(found[0]), float(found[1])
+
+
 def toxicity(data: Path, *, choose: bool) -> None:
     """Trains and describes the toxicity scorer."""
     parts = toxicity_data(data)
@@ -293,7 +305,12 @@ def toxicity(data: Path, *, choose: bool) -> None:
             print(change, "; ".join(shown), flush=True)
         return
     started = time.time()
-    scorer = toxicity_fit(parts["tweets train"], parts["prose train"], features, **best)
+    prose = parts["prose train"]
+    fold = np.random.default_rng(1).random(len(prose)) < 0.3
+    trial = toxicity_fit(parts["tweets train"], prose[~fold], features, **best)
+    slope, offset = calibration(trial, prose[fold])
+    scorer = toxicity_fit(parts["tweets train"], prose, features, **best)
+    scorer = replace(scorer, weights=slope * scorer.weights, bias=slope * scorer.bias + offset, key="")
     seconds = time.time() - started
     scorer = HashedNgramScorer.load(scorer.save(OUT / "toxicity.npz"))
     prose, tweets = parts["prose test"], parts["tweets test"]
@@ -366,6 +383,7 @@ The probability that a text is toxic: a linear model on hashed words and pieces 
 - **Data**: four fifths of the tweets of Davidson et al. 2017 (MIT; hate or offensive against neither, both with equal
   weight; users, links and retweet marks removed), {tweets} tweets; and half of a subset of RealToxicityPrompts
   (Gehman et al. 2020, Apache-2.0), {prose} prompts and continuations with their Perspective scores as soft labels.
+  Slope and offset of the log-odds were fitted to a part of that half that a trial scorer had not seen.
 - **Licence** of the weights: MIT, as the package.
 - **Command**: `python scripts/train_scorers.py toxicity --data DATA` ({seconds} s on one core). Settings were
   chosen on a part of the training half (`--choose`).
@@ -388,8 +406,8 @@ Mean distance from the Perspective score, prompts and continuations: {error}.
 It knows words, not sense, and mostly the words of its sources: insults without a bad word pass, harmless uses of one
 do not. The tweets were collected by a list of slurs, many from African American English, and their labels carry the
 biases of those who gave them (Sap et al. 2019): text in that dialect, and text that names a group, scores too high.
-Its probabilities are drawn towards the middle: harmless prose gets about a quarter. Use it to compare conditions of
-one experiment, never to judge a person.
+Nearly half of the prose it learned from is toxic, and its probabilities are those of such a population: a harmless
+sentence may get one half. Use it to compare conditions of one experiment, never to judge a person.
 """
 
 

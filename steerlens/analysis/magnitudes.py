@@ -38,14 +38,20 @@ class Magnitudes:
     frame: pd.DataFrame
     cosines: pd.DataFrame
 
-    def plot(self, value: Literal["norm", "ratio"] = "norm", *, mark_layer: int | None = None) -> go.Figure:
-        """Norms against the layer, one line per series; or the vectors' norms over the prompts' (`"ratio"`)."""
-        from steerlens.analysis.figures import norm_growth
+    def plot(self, value: Literal["norm", "ratio", "cosine"] = "norm", *, mark_layer: int | None = None) -> go.Figure:
+        """Norms against the layer, one line per series; the vectors' norms over the prompts' (`"ratio"`); or the
+        cosines of the vectors (`"cosine"`).
+        """
+        from steerlens.analysis.figures import cosine_heatmap, norm_growth
 
         if value == "norm":
             return norm_growth(self.frame, mark_layer=mark_layer)
+        if value == "cosine":
+            if self.cosines.empty:
+                raise SteerlensError("a cosine needs vectors; give magnitudes prompt pairs or vectors")
+            return cosine_heatmap(self.cosines)
         if value != "ratio":
-            raise SteerlensError(f"value={value!r} is unknown; use 'norm' or 'ratio'")
+            raise SteerlensError(f"value={value!r} is unknown; use 'norm', 'ratio' or 'cosine'")
         rows = self.frame[(self.frame["kind"] == "vector") & self.frame["ratio"].notna()]
         if rows.empty:
             raise SteerlensError("a ratio needs a vector and a prompt to compare it with; give magnitudes both")

@@ -472,6 +472,12 @@ def texts_table(frame: pd.DataFrame, *, n: int = 6) -> pd.DataFrame:
     return wide[["prompt", *(one for one in METHODS if one in wide.columns)]].reset_index(drop=True)
 
 
+def chosen_by(what: str, limit: float | None) -> str:
+    """How layer and coefficient were chosen, for the settings."""
+    among = "" if limit is None else f" among those of at most {limit:g} times the unsteered perplexity"
+    return f"{what} on the validation prompts{among}"
+
+
 def in_front(phrase: str) -> str:
     """What prompting writes before a prompt: the phrase and a space."""
     return phrase if not phrase or phrase[-1].isspace() else f"{phrase} "

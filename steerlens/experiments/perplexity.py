@@ -18,10 +18,11 @@ Below 1 the steered model expects the text more. Where the paper's text, its rel
   compares whole pieces between white space, so that "wedding," counts for nothing. Here punctuation ends a word;
   `counting="split"` is the script's way.
 - The paper's figure is of " weddings" − " ", the scripts' of " weddings" − "" padded with a space: the same tokens.
-- Scripts leave out the predictions made at positions that the injection touches (BOS and the phrase), the text does
-  not say so. The frame has both readings; `mask=True` chooses the scripts' for figures and the token table.
-- The scripts take documents from OpenWebText, half of them the ones with most wedding words. Here they come as the
-  source has them.
+- Scripts leave out the predictions made at positions that the injection touches (BOS and the phrase: the first two of
+  every sentence for " weddings" in GPT-2). The frame has this reading and the one that counts every token; `mask=True`
+  chooses the scripts' for figures and the token table.
+- The scripts take from OpenWebText as many documents with the most wedding words as documents with none. Here
+  documents come as the source has them.
 - Prompting is compared as in the original's `compare_with_prompting`: the phrase stands before the sentence. Its
   baseline here is as many spaces in its place, so that every token stays where it was, and ActAdd is also measured
   on those spaces. At layer 0 with coefficient 1 the two are one and the same.
@@ -69,12 +70,12 @@ Counting = Literal["words", "split"]
 
 QUICK: dict[str, Any] = {
     "documents": "shipped",
-    "n_documents": 80,
+    "n_documents": 64,
     "layers": "all",
     "coeffs": (1.0,),
     "layer": 4,
     "layer_coeffs": (-1.0, 2.0, 4.0),
-    "min_documents": 10,
+    "min_documents": 8,
 }
 """Arguments of a run that takes about a minute with the embedded model on one CPU core."""
 

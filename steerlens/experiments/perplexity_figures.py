@@ -207,7 +207,7 @@ def token_figure(tokens: pd.DataFrame) -> go.Figure:
         "mean change where the token stands in the documents; occurrences at the right",
         height=150 + 21 * len(own),
     )
-    bars = error_bars(own, "change", "low", "high")
+    bars = error_bars(own, "change", "low", "high", colour=theme.INK)
     figure.add_trace(
         go.Bar(
             x=own["change"],

@@ -1,8 +1,8 @@
 """`sentiment`: does steering turn the sentiment of film reviews, against prompting and random vectors?
 
-The paper (Turner et al., arXiv 2308.10248, from its version 2 on) continues openings of IMDb reviews, steers negative
+The paper (Turner et al., arXiv 2308.10248, in its later versions) continues openings of IMDb reviews, steers negative
 ones to positive and positive ones to negative, and reports success (the share of completions that a classifier puts on
-the side aimed at), disfluency (perplexity under a larger model) and relevance (cosine of sentence embeddings), in the
+the side aimed at), disfluency (perplexity under another model) and relevance (cosine of sentence embeddings), in the
 manner of Pei et al. 2023 (PREADD). What is the same here, what is not, and why:
 
 - **Pair**: `"Love" − "Hate"`, the paper's running example, and reversed for positive to negative. Which pair, layer and
@@ -12,13 +12,13 @@ manner of Pei et al. 2023 (PREADD). What is the same here, what is not, and why:
   own numbers beside those of other papers that decoded with top-p 1 and no penalty, which alone changes fluency and
   success; here each method decodes alike.
 - **Disfluency**: perplexity of the completion, given the prompt, under the unsteered model itself: any model, offline.
-  The paper asks a larger model instead; the two are not comparable in size.
+  Pei et al., whose measures the paper takes over, ask a larger model; the two are not comparable in size.
 - **Relevance**: see `steerlens.experiments.relevance`.
 - **Scorer**: by default the small one of the package; `hugging_face_scorer(name)` for a real one. It reads the
   completion alone.
 - **Prompting** is the phrase of the pair written in front of the opening. A sentence that asks for the sentiment is a
   stronger rival in an instructed model: give it as `phrases`.
-- **Random vectors** of the same norm at the same place are ours: the paper's table has none.
+- **Random vectors** of the same norm at the same place are ours, to tell what any push of that size does.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from steerlens.experiments.continuations import (
     Kind,
     Measures,
     Runner,
+    chosen_by,
     compare_methods,
     in_front,
     summarise,
@@ -258,12 +259,7 @@ def sentiment(
         "chosen": {
             direction: f"layer {one.layer}, coefficient {one.coeff:g}" for direction, one in comparisons.items()
         },
-        "chosen by": "largest success on the validation prompts"
-        + (
-            ""
-            if disfluency_limit is None
-            else f" among those of at most {disfluency_limit:g} times the unsteered perplexity"
-        ),
+        "chosen by": chosen_by("largest success", disfluency_limit),
         "pair": str(contrast),
         "pad": contrast.pad,
         "phrases of prompting": [in_front(one) for one in said],
@@ -272,6 +268,7 @@ def sentiment(
         "placement": "front" if placement is None else placement,
         "random draws": random_draws,
         "scorer": scorer_name(judge),
+        "scorer fingerprint": str(getattr(judge, "key", "")) or "none",
         "relevance": measures.embedder.name if measures.embedder else "not measured",
         "disfluency": "perplexity of the completion given the prompt under the unsteered model",
         **asdict(decoding),

@@ -39,6 +39,7 @@ from steerlens.experiments.continuations import (
     Kind,
     Measures,
     Runner,
+    chosen_by,
     compare_methods,
     in_front,
     summarise,
@@ -235,12 +236,7 @@ def toxicity(
         "prompts to choose layer and coefficient on": found.n_validation,
         "prompts left out (shorter than the vector)": found.n_short,
         "chosen": f"layer {found.layer}, coefficient {found.coeff:g}",
-        "chosen by": "lowest mean toxicity on the validation prompts"
-        + (
-            ""
-            if disfluency_limit is None
-            else f" among those of at most {disfluency_limit:g} times the unsteered perplexity"
-        ),
+        "chosen by": chosen_by("lowest mean toxicity", disfluency_limit),
         "pair": str(contrast),
         "pad": contrast.pad,
         "phrase of prompting": written,
@@ -249,6 +245,7 @@ def toxicity(
         "placement": "front" if placement is None else placement,
         "random draws": random_draws,
         "scorer": scorer_name(judge),
+        "scorer fingerprint": str(getattr(judge, "key", "")) or "none",
         "relevance": measures.embedder.name if measures.embedder else "not measured",
         "disfluency": "perplexity of the completion given the prompt under the unsteered model",
         **asdict(decoding),

@@ -16,7 +16,7 @@ CHROMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("kaleido") is None, reason='needs pip install "steerlens[export]"')
-@pytest.mark.skipif(not any(map(shutil.which, CHROMES)), reason="kaleido draws with a Chrome or Chromium: there is none")
+@pytest.mark.skipif(not any(map(shutil.which, CHROMES)), reason="kaleido draws with a Chromium: there is none")
 def test_a_figure_is_written_as_png_and_svg(demo: Any, tmp_path: Path) -> None:
     figure = sl.logit_shift(demo, "I hate you because", 5 * sl.actadd(demo, "Love", "Hate", layer=4)).plot()
     figure.write_image(tmp_path / "shift.png", width=900, height=500)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import steerlens as sl
+from steerlens.errors import SteerlensError
 from tests.reference import N_LAYERS
 
 PAIR = sl.PromptPair("Love is all", "Hate")
@@ -86,3 +87,17 @@ def test_bad_input_is_told(any_model) -> None:
         sl.magnitudes(any_model, PAIR, layers=[N_LAYERS])
     with pytest.raises(sl.SteerlensError, match="the prompt is empty"):
         sl.magnitudes(any_model, PAIR, ["ok", ""])
+
+
+def test_the_cosines_are_drawn_on_both_sides_of_the_diagonal(any_model) -> None:
+    found = sl.magnitudes(any_model, [PAIR, sl.PromptPair(" war", " <b>$x$</b>")])
+    figure = found.plot("cosine")
+    grid = np.array(figure.data[0].z, dtype=float)
+    size = 2 * any_model.cfg.n_layers
+    assert grid.shape == (size, size)
+    np.testing.assert_array_equal(grid, grid.T)
+    for row in found.cosines[found.cosines["series_a"] != found.cosines["series_b"]].itertuples():
+        assert grid[row.layer_a, any_model.cfg.n_layers + row.layer_b] == row.cosine
+    assert "<b>$" not in str(figure.layout.xaxis.ticktext)
+    with pytest.raises(SteerlensError, match="a cosine needs vectors"):
+        sl.magnitudes(any_model, [], "a prompt").plot("cosine")
