@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel
+from steerlens.models import HookedModel, walkable
 
 # A CPU's rate is flat from here on (measured from d_model 384 to 768); narrow models are busy with calls, not numbers.
 _CPU_TOKENS, _CPU_NUMBERS = 1024, 1 << 18
@@ -17,6 +18,10 @@ _DEVICE_TOKENS = 65536
 _CPU_BYTES = 1 << 30
 # Of the memory that is free; the estimate below knows the large tensors only.
 _FREE_SHARE = 0.6
+# Rows decoded together: a CPU's rate is flat from here on (scripts/benchmark.py --growth), accelerators want more.
+_CPU_ROWS, _DEVICE_ROWS = 512, 2048
+# Copies of a row's logits, in float32, that sampling a token holds at once.
+_LOGITS_AT_ONCE = 6
 # Logits turned into answers at a time: a few tensors of this size exist at once.
 _CPU_SLICE_BYTES, _DEVICE_SLICE_BYTES, _SLICES_AT_ONCE = 32 << 20, 512 << 20, 16
 
@@ -69,6 +74,43 @@ def row_bytes(cfg: Any, width: int, logits: int) -> int:
     return int(size * (width * per_token + logits * cfg.d_vocab))
 
 
+def most_rows(model: HookedModel) -> int:
+    """How many rows decode together where memory is no matter."""
+    return _CPU_ROWS if torch.device(model.cfg.device).type == "cpu" else _DEVICE_ROWS
+
+
+def decode_rows(
+    model: HookedModel, *, prompt: int, new: int, batch_size: int | None = None, memory_budget: int | None = None
+) -> int:
+    """How many rows decode together: `most_rows`, or as many as the memory holds.
+
+    Args:
+        prompt, new: tokens of the longest prompt, and of a completion.
+        batch_size: the caller's own number of rows, whatever the memory.
+        memory_budget: bytes for keys, values and logits; by default a share of what the device has free.
+
+    Raises:
+        SteerlensError: a budget given that does not hold one row.
+    """
+    if batch_size is not None:
+        return batch_size
+    cfg = model.cfg
+    heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
+    size = torch.finfo(cfg.dtype).bits // 8
+    # A bridge, or a model with hooks, copies the whole cache when it grows; others hold the new tokens' part alone.
+    held = new if walkable(model, longest=prompt + new) else 2 * (prompt + new)
+    need = size * 2 * cfg.n_layers * heads * cfg.d_head * held + _LOGITS_AT_ONCE * 4 * cfg.d_vocab
+    on_cpu = torch.device(cfg.device).type == "cpu"
+    room = memory_budget if memory_budget is not None else _host_share() if on_cpu else _free_bytes(model)
+    fit = int(room // need)
+    if fit < 1 and memory_budget is not None:
+        raise SteerlensError(
+            f"a memory budget of {_megabytes(memory_budget)} does not hold one row of {prompt} tokens and {new} new "
+            f"ones, which takes about {_megabytes(need)}; raise memory_budget, or ask for fewer tokens"
+        )
+    return max(min(fit, most_rows(model)), 1)
+
+
 def slice_rows(model: HookedModel, memory_budget: int | None = None) -> int:
     """How many positions' logits are turned into answers at a time."""
     on_cpu = torch.device(model.cfg.device).type == "cpu"
@@ -102,6 +144,14 @@ def _free_bytes(model: HookedModel) -> int:
     if device.type == "mps":
         return int((torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()) * _FREE_SHARE)
     return _CPU_BYTES
+
+
+def _host_share() -> int:
+    """A quarter of the machine's memory; caches pay on a CPU as long as they fit."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    except (AttributeError, ValueError, OSError):  # Windows does not say
+        return 2 * _CPU_BYTES
 
 
 def _megabytes(size: float) -> str:

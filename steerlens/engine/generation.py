@@ -35,6 +35,7 @@ def generate(
     placement: Placement | None = None,
     stop_at_end: bool = True,
     batch_size: int | None = None,
+    memory_budget: int | None = None,
     use_cache: bool = True,
     compile: bool = False,
     progress: bool | None = None,
@@ -54,7 +55,8 @@ def generate(
         temperature: 0 is greedy, and then the other sampling settings do nothing.
         top_k, top_p, frequency_penalty: see `Sampling`.
         placement: where vectors go, for those that come without an Injection; by default each vector's own.
-        batch_size: rows decoded together.
+        batch_size: rows decoded together; by default as many as keep the device busy and fit its free memory.
+        memory_budget: bytes for keys, values and logits instead of what the device has free.
         use_cache: False decodes without a key-value cache (slow; the same tokens).
         compile: compile the decode of a HookedTransformer with `torch.compile` (CUDA graphs on an accelerator). The
             first batch of each shape waits for the compiler; worth it for long runs. Rows that end stay in the batch.
@@ -91,6 +93,7 @@ def generate(
             sampling=sampling,
             seed=seed,
             batch_size=batch_size,
+            memory_budget=memory_budget,
             stop_at_end=stop_at_end,
             use_cache=use_cache,
             compiled=compile,

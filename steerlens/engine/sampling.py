@@ -15,6 +15,7 @@ from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from steerlens.engine.budget import decode_rows, most_rows
 from steerlens.engine.sampler import NO_TOKEN, Sampling, TokenCounts, next_tokens, row_keys, uniforms
 from steerlens.errors import SteerlensError
 from steerlens.models import Decoders, HookedModel, WholeDecoder, prefill
@@ -64,6 +65,7 @@ def sample(
     sampling: Sampling,
     seed: int,
     batch_size: int | None = None,
+    memory_budget: int | None = None,
     stop_at_end: bool = True,
     use_cache: bool = True,
     compiled: bool = False,
@@ -77,13 +79,13 @@ def sample(
 
     Args:
         prompts: token ids, BOS included.
-        batch_size: rows decoded together; by default 256 on the CPU, more on an accelerator.
+        batch_size, memory_budget: rows decoded together, or the bytes that they may take; see `decode_rows`.
         use_cache: False runs the whole sequence for every token; for models without a cache, and for checking.
         compiled: the decode of a HookedTransformer is compiled (on CUDA into a graph); see `generate`.
         on_tokens: called with the number of tokens drawn since the last call.
 
     Raises:
-        SteerlensError: a prompt and its completion do not fit the model's context.
+        SteerlensError: a prompt and its completion do not fit the model's context, or one row the memory budget.
     """
     longest = max(map(len, prompts))
     if longest + max_new_tokens > model.cfg.n_ctx:
@@ -99,7 +101,7 @@ def sample(
     keys = row_keys(seed, prompts, n)
     parts_of = [[Part(injection) for injection in condition.injections] for condition in conditions]
     units = [_Unit(c, p) for c in range(len(conditions)) for p in range(len(prompts))]
-    limit = batch_size or default_rows(model)
+    limit = decode_rows(model, prompt=longest, new=max_new_tokens, batch_size=batch_size, memory_budget=memory_budget)
     decoders = Decoders(model, compiled=compiled)
     for batch, samples in _batches(units, n, limit):
         drawn = _sample_batch(
@@ -125,14 +127,9 @@ def sample(
     return Completions(tokens, lengths, finished, tuple(tuple(p.receipt for p in parts) for parts in parts_of))
 
 
-def default_rows(model: HookedModel) -> int:
-    """Rows decoded together unless the caller says: beyond this a CPU's caches lose more than batching wins."""
-    return 256 if torch.device(model.cfg.device).type == "cpu" else 2048
-
-
 def conditions_together(model: HookedModel, *, prompts: int, n: int, batch_size: int | None = None) -> int:
     """How many conditions fill one batch, at least one: parts of that many lose no speed against the whole job."""
-    return max((batch_size or default_rows(model)) // (prompts * n), 1)
+    return max((batch_size or most_rows(model)) // (prompts * n), 1)
 
 
 def _batches(units: Sequence[_Unit], n: int, limit: int) -> Iterator[tuple[Sequence[_Unit], slice]]:

@@ -452,7 +452,7 @@ def summarise(
     return pd.DataFrame(rows).astype({"layer": "Int64"})
 
 
-def tuning_figure(tuning: pd.DataFrame, *, effect_title: str, title: str) -> go.Figure:
+def tuning_figure(tuning: pd.DataFrame, *, effect_title: str, title: str, share: bool) -> go.Figure:
     """Effect against disfluency of every layer and coefficient on the validation prompts, disfluency on a log axis."""
     figure = effect_against_damage(
         tuning.reset_index(drop=True),
@@ -460,8 +460,22 @@ def tuning_figure(tuning: pd.DataFrame, *, effect_title: str, title: str) -> go.
         damage_title="disfluency (perplexity, geometric mean)",
         title=title,
     )
-    # A coefficient too strong makes text a hundred times as disfluent; the others would be one point.
-    figure.update_xaxes(type="log", dtick="D2" if tuning["damage"].max() < 100 * tuning["damage"].min() else 1)
+    # A coefficient too strong makes text a hundred times as disfluent; on a plain axis all others would be one point.
+    low, high = tuning["damage_low"].min() / 1.05, tuning["damage_high"].max() * 1.05
+    steps = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+    ticks = [step * 10**power for power in range(8) for step in steps if low <= step * 10**power <= high]
+    figure.update_xaxes(
+        type="log",
+        range=[math.log10(low), math.log10(high)],
+        tickvals=ticks,
+        ticktext=[f"{tick:g}" for tick in ticks],
+    )
+    if share:
+        figure.update_yaxes(tickformat=",.0%")
+    one = tuning[tuning["chosen"]].iloc[0]
+    figure.add_annotation(
+        x=math.log10(one["damage"]), y=one["effect"], text="chosen", showarrow=True, ax=34, ay=-26, arrowhead=0
+    )
     return figure
 
 

@@ -64,7 +64,7 @@ QUICK: dict[str, Any] = {
     "pair": ("I loved this wonderful film", "I hated this terrible film"),
     "layers": (2, 3, 5),
     "coeffs": (2.0, 5.0),
-    "validation": 12,
+    "validation": 20,
     "max_new_tokens": 24,
 }
 """Arguments with which it takes about a minute on the embedded model and one core.
@@ -138,7 +138,7 @@ class Sentiment(Result):
                     f"{direction}: every layer and coefficient on the validation prompts, from which one was chosen."
                 )
                 drawn[caption] = tuning_figure(
-                    rows, effect_title="success (share)", title=f"Effect against disfluency: {direction}"
+                    rows, effect_title="success", title=f"Effect against disfluency: {direction}", share=True
                 )
         return drawn
 

@@ -33,6 +33,7 @@ from steerlens.analysis.sweep import Control, Sweep, run_settings, sweep
 from steerlens.analysis.sweep_report import interval, number, side_by_side
 from steerlens.errors import SteerlensError
 from steerlens.experiments.result import Result
+from steerlens.experiments.topic_figure import topics_by_layer
 from steerlens.models import HookedModel
 from steerlens.steering import Placement, PromptPair
 
@@ -97,16 +98,27 @@ class Topic(Result):
         return pd.DataFrame(rows)
 
     def headlines(self) -> list[Headline]:
-        tiles = []
-        for topic, swept in list(self.sweeps.items())[:3]:
-            best, base = swept.best(SHARE), swept.baseline(SHARE)
-            where = f"layer {best['layer']}, coefficient {best['coeff']:g}, the best of all; {interval(best)}"
-            tiles.append(Headline(f"{topic}: completions with a related word", number(best), where))
-            tiles.append(Headline(f"{topic}: unsteered", number(base), interval(base)))
-        row = self.best().iloc[0]
+        table = self.best()
+        if len(table) > 1:
+            return [
+                Headline(
+                    f"{row.topic}, best of all conditions",
+                    f"{row.share:.1%}",
+                    f"{row.low:.1%} to {row.high:.1%}; layer {row.layer}, coefficient {row.coeff:g}; "
+                    f"unsteered {row.unsteered:.1%}",
+                )
+                for row in table.itertuples()
+            ]
+        name, swept = next(iter(self.sweeps.items()))
+        best, base, row = swept.best(SHARE), swept.baseline(SHARE), table.iloc[0]
+        where = f"{interval(best)}; layer {best['layer']}, coefficient {best['coeff']:g}, the best of all"
+        tiles = [
+            Headline(f"{name}: completions with a related word", number(best), where),
+            Headline("unsteered", number(base), interval(base)),
+        ]
         if row["random"] == row["random"]:
             limits = f"{row['random_low']:.1%} to {row['random_high']:.1%}"
-            tiles.append(Headline(f"{row['topic']}: random vector of equal norm", f"{row['random']:.1%}", limits))
+            tiles.append(Headline("random vector of equal norm", f"{row['random']:.1%}", limits))
         return tiles
 
     def figures(self) -> dict[str, go.Figure]:
@@ -116,13 +128,13 @@ class Topic(Result):
             )
             for topic, swept in self.sweeps.items()
         }
-        if len(self.sweeps) > 1:
-            shares = self.frame[(self.frame["metric"] == SHARE) & (self.frame["role"] == "steered")]
-            strongest = shares[shares["coeff"] == shares["coeff"].max()]
-            drawn[f"All topics at coefficient {strongest['coeff'].iloc[0]:g}."] = layer_sweep(
-                strongest, by="topic", interval="bars", title="All topics"
-            )
-        return drawn
+        if len(self.sweeps) == 1:
+            return drawn
+        shares = self.frame[(self.frame["metric"] == SHARE) & (self.frame["role"] == "steered")]
+        strongest = shares[shares["coeff"] == shares["coeff"].max()]
+        (first, figure), *others = drawn.items()
+        overview = "Each topic, steered by its own vector: completions in a hundred with a related word."
+        return {first: figure, overview: topics_by_layer(strongest), **dict(others)}
 
     def tables(self) -> dict[str, pd.DataFrame]:
         order = ["topic", "role", "layer", "coeff", "metric", "mean", "low", "high", "n"]

@@ -123,7 +123,7 @@ class Toxicity(Result):
         }
         if len(self.tuning):
             drawn["Every layer and coefficient on the validation prompts, from which one was chosen."] = tuning_figure(
-                self.tuning, effect_title="1 − mean toxicity", title="Effect against disfluency"
+                self.tuning, effect_title="1 − mean toxicity", title="Effect against disfluency", share=False
             )
         return drawn
 

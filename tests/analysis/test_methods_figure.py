@@ -23,7 +23,7 @@ def _summary():
 def test_every_number_is_a_mark_with_its_interval():
     summary = _summary()
     figure = methods_compared(summary, group="direction")
-    marks = [trace for trace in figure.data if trace.mode == "markers"]
+    marks = [trace for trace in figure.data if trace.hovertext is not None]
     assert len(marks) == 4  # two groups in two panels
     for trace in marks:
         metric = {"x": "success", "x2": "disfluency"}[trace.xaxis]
@@ -36,6 +36,10 @@ def test_every_number_is_a_mark_with_its_interval():
     assert list(figure.layout.yaxis.ticktext) == ["unsteered", "ActAdd", "prompting"]
     # Groups do not cover each other.
     assert not set(marks[0].y) & set(marks[1].y)
+    assert [trace.name for trace in figure.data if trace.showlegend is not False] == ["up", "down"]
+    # The unsteered model of each group and panel is a line.
+    lines = sorted(shape.x0 for shape in figure.layout.shapes)
+    assert lines == pytest.approx(sorted(summary[summary["method"] == "unsteered"]["mean"]))
 
 
 def test_one_group_and_names_that_are_markup():

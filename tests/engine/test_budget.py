@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from steerlens.engine.budget import require_room, row_bytes, row_limit, slice_rows
+import steerlens as sl
+from steerlens.engine import budget as budget_module
+from steerlens.engine.budget import decode_rows, most_rows, require_room, row_bytes, row_limit, slice_rows
 from steerlens.errors import SteerlensError
+from tests.conftest import KINDS, loaded
 
 
 def model(device: str = "cpu", d_model: int = 1024, d_vocab: int = 50_000, dtype: Any = torch.float32) -> Any:
@@ -70,3 +73,33 @@ def test_a_grid_of_logits_without_room_is_refused_with_a_way_out(monkeypatch: py
     require_room(model("cuda"), 5)
     with pytest.raises(SteerlensError, match="take 1.2 MB and cuda has about 1.0 MB free; ask reduce_next_tokens"):
         require_room(model("cuda"), 6)
+
+
+def test_rows_decode_together_as_far_as_keys_values_and_logits_fit() -> None:
+    model = loaded("gpt2", KINDS[0])
+    assert decode_rows(model, prompt=5, new=8) == most_rows(model)
+    assert decode_rows(model, prompt=5, new=8, batch_size=7, memory_budget=1) == 7
+    budget = 40_000_000
+    rows = decode_rows(model, prompt=5, new=8, memory_budget=budget)
+    longer = decode_rows(model, prompt=5, new=80, memory_budget=budget)
+    assert 1 <= longer < rows < most_rows(model)
+    frames = [
+        sl.generate(model, "Once upon a time", n=9, max_new_tokens=4, seed=3, memory_budget=size)
+        for size in (None, 1_000_000)
+    ]
+    assert frames[0]["completion"].tolist() == frames[1]["completion"].tolist()
+    with pytest.raises(
+        SteerlensError, match=r"a memory budget of 0\.0 MB does not hold one row of .* raise memory_budget"
+    ):
+        sl.generate(model, "Once upon a time", memory_budget=1000)
+
+
+def test_a_small_accelerator_decodes_fewer_rows_of_a_large_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = model(device="cuda", d_model=1600, d_vocab=50_257, dtype=torch.bfloat16)
+    one.cfg.n_layers = 48
+    monkeypatch.setattr(budget_module, "walkable", lambda *args, **kwargs: True)
+    monkeypatch.setattr(budget_module, "_free_bytes", lambda model: 8 << 30)
+    few = decode_rows(one, prompt=20, new=40)
+    assert 100 < few < most_rows(one) == 2048
+    # Twice two bytes for each layer, dimension and token, and what the sampler holds.
+    assert few == (8 << 30) // (2 * 2 * 48 * 1600 * 40 + 6 * 4 * 50_257)

@@ -45,12 +45,6 @@ def methods_compared(
             shift = (place - (len(groups) - 1) / 2) * apart
             heights = np.array([methods.index(method) for method in own.index]) + shift
             baseline = own.index == methods[0]
-            if baseline.any():
-                figure.add_vline(
-                    x=float(own["mean"][baseline].iloc[0]),
-                    line={"color": theme.see_through(colours[one], 0.45), "width": 1.25, "dash": "dot"},
-                    row=1, col=column,
-                )  # fmt: skip
             figure.add_trace(
                 go.Scatter(
                     x=own["mean"],
@@ -58,7 +52,7 @@ def methods_compared(
                     mode="markers",
                     name=theme.escape(one),
                     legendgroup=theme.escape(one),
-                    showlegend=bool(group) and column == 1,
+                    showlegend=False,
                     marker={
                         "size": 10,
                         "symbol": np.where(
@@ -74,6 +68,13 @@ def methods_compared(
                 row=1,
                 col=column,
             )
+            if baseline.any():  # after the marks: plotly draws no lines into empty panels
+                figure.add_vline(
+                    x=float(own["mean"][baseline].iloc[0]),
+                    line={"color": theme.see_through(colours[one], 0.45), "width": 1.25, "dash": "dot"},
+                    row=1,
+                    col=column,
+                )
         low, high = float(part[["mean", "low"]].min().min()), float(part[["mean", "high"]].max().max())
         room = 0.08 * (high - low or 1.0)
         axis = {"tickformat": ",.0%"} if kind == "share" else {}
@@ -90,6 +91,10 @@ def methods_compared(
         zeroline=False,
     )
     if group:
+        for place, one in enumerate(groups):  # the marks above begin with the open one of the baseline
+            mark = {"symbol": theme.SYMBOLS[place % 6], "size": 10, "color": colours[one]}
+            named = theme.escape(one)
+            figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=mark, name=named, legendgroup=named))
         # Below the panels: at the side it would take a fifth of their width.
         figure.update_layout(legend={"orientation": "h", "x": 0, "y": -0.32, "yanchor": "top"}, margin_b=110)
     return figure
