@@ -75,7 +75,7 @@ def main() -> None:
                 new=asked.tokens,
                 rounds=max(asked.rounds // 2, 1),
             ),
-            premium(model, rounds=4 * asked.rounds),
+            premium(model, rounds=2 * asked.rounds),
             import_time(asked.rounds),
         ]
     stem = f"{asked.model.rsplit('/', 1)[-1]}-{asked.device}{'-bridge' if asked.bridge else ''}"

@@ -31,8 +31,8 @@ from steerlens.engine.sampler import Sampling
 from steerlens.engine.sampling import conditions_together, sample
 from steerlens.errors import SteerlensError
 from steerlens.experiments.ledger import Ledger
-from steerlens.experiments.relevance import Embedder, centre, cosines
-from steerlens.experiments.scorers import Scorer, probabilities
+from steerlens.experiments.relevance import Embedder, centre, cosines, hugging_face_embedder, model_embedder
+from steerlens.experiments.scorers import Scorer, Shipped, hugging_face_scorer, probabilities, shipped_scorer
 from steerlens.models import HookedModel, fingerprint
 from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector, actadd
 from steerlens.steering.extraction.activations import Layers
@@ -90,6 +90,25 @@ class Measures:
 
     scorer: Scorer
     embedder: Embedder | None
+
+
+def measures_of(
+    model: HookedModel, shipped: Shipped, scorer: Scorer | str | None, embedder: Embedder | str | None
+) -> Measures:
+    """What a caller's `scorer` and `embedder` mean: text is the name of a Hugging Face model, None the default.
+
+    Raises:
+        SteerlensError: no such model.
+    """
+    judge = shipped_scorer(shipped) if scorer is None else scorer
+    judge = hugging_face_scorer(judge) if isinstance(judge, str) else judge
+    if not callable(judge):
+        raise SteerlensError(
+            f"scorer={judge!r:.60} is no scorer; give a function from texts to probabilities, or a classifier's name"
+        )
+    if embedder is None:
+        return Measures(judge, model_embedder(model))
+    return Measures(judge, hugging_face_embedder(embedder) if isinstance(embedder, str) else embedder)
 
 
 class Runner:
@@ -452,6 +471,26 @@ def summarise(
     return pd.DataFrame(rows).astype({"layer": "Int64"})
 
 
+def numbers_table(summary: pd.DataFrame, *, group: str) -> pd.DataFrame:
+    """The frame of `summarise` as people read it: one row per group × method, each metric with its interval, as text.
+
+    A ↑ or ↓ says that the interval of the paired difference from the unsteered model leaves 0 out.
+    """
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in summary.itertuples():
+        row = rows.setdefault((getattr(one, group), one.method), {group: getattr(one, group), "method": one.method})
+        if "layer, coefficient" not in row:
+            row["layer, coefficient"] = "–" if pd.isna(one.layer) else f"{one.layer}, {one.coeff:g}"
+        if one.kind == "share":
+            text = f"{one.mean:.1%} ({100 * one.low:.1f} to {100 * one.high:.1f})"
+        else:
+            digits = 1 if one.mean >= 3 else 3
+            text = f"{one.mean:.{digits}f} ({one.low:.{digits}f} to {one.high:.{digits}f})"
+        clear = one.difference_low > 0 or one.difference_high < 0
+        row[one.metric] = text.replace("-", "−") + (" ↑" if clear and one.difference > 0 else " ↓" if clear else "")
+    return pd.DataFrame(list(rows.values()))
+
+
 def tuning_figure(tuning: pd.DataFrame, *, effect_title: str, title: str, share: bool) -> go.Figure:
     """Effect against disfluency of every layer and coefficient on the validation prompts, disfluency on a log axis."""
     figure = effect_against_damage(
@@ -470,6 +509,7 @@ def tuning_figure(tuning: pd.DataFrame, *, effect_title: str, title: str, share:
         tickvals=ticks,
         ticktext=[f"{tick:g}" for tick in ticks],
     )
+    figure.update_layout(coloraxis_colorbar_title_side="top")  # below, it would touch the layers' numbers
     if share:
         figure.update_yaxes(tickformat=",.0%")
     one = tuning[tuning["chosen"]].iloc[0]

@@ -162,7 +162,7 @@ class Perplexity(Result):
             )
         at_layer = steered[steered["layer"] == layer]
         if at_layer["coeff"].nunique() > 1:
-            drawn[f"The same ratio by coefficient, at layer {layer}. Ratios above 1 are damage."] = (
+            drawn[f"The same ratio by coefficient, at layer {layer}. Above 1 the steered model expects the text less."] = (
                 draw.coefficient_figure(at_layer)
             )
         if self.essay is not None:

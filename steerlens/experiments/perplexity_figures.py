@@ -91,51 +91,63 @@ def bin_figure(
 def layer_figure(steered: pd.DataFrame, prompted: pd.DataFrame | None = None) -> go.Figure:
     """Figure of the ratio of related and unrelated documents against the layer, the prompt as horizontal lines.
 
-    Frames with group, layer, coeff, n, ratio, low, high. One line per group and coefficient.
+    Frames with group, layer, coeff, n, ratio, low, high. One panel per coefficient, one line per group.
     """
     frame = require(steered, "layer_figure", text=["group"], numbers=["layer", "coeff"], gaps=_NUMBERS)
-    figure = theme.new_figure("Perplexity ratio by layer", "below 1: likelier when steered")
-    coeffs = list(frame["coeff"].drop_duplicates())
+    coeffs = sorted(frame["coeff"].unique())
     layers = sorted(int(layer) for layer in frame["layer"].unique())
-    dashes = ("solid", "dot", "dashdot", "dash")
-    for (group, coeff), own in frame.groupby(["group", "coeff"], sort=False):
-        own = own.sort_values("layer")
-        name = group if len(coeffs) == 1 else f"{group}, coefficient {theme.number(coeff)}"
-        place = coeffs.index(coeff)
-        _curve(
-            figure,
-            own,
-            "layer",
-            name,
-            _COLOURS.get(group, theme.PURPLE),
-            theme.SYMBOLS[place % len(theme.SYMBOLS)],
-            dash=dashes[place % len(dashes)],
-        )
-    _line_at_one(figure)
+    lines = None
     if prompted is not None and len(prompted):
         lines = require(prompted, "layer_figure", text=["group"], gaps=_NUMBERS)
-        if _is_far(lines, _limits([frame])):
-            told = ", ".join(f"{row.group} text {theme.number(row.ratio)}" for row in lines.itertuples())
-            figure.update_layout(
-                title_subtitle_text=f"below 1: likelier when steered · the phrase before it is off the scale: {told}"
-            )
-            lines = lines.iloc[:0]
-        for row in lines.itertuples():
-            name = f"{row.group}, phrase before it"
-            figure.add_trace(
-                go.Scatter(
-                    x=[layers[0] - 0.5 + i * (layers[-1] - layers[0] + 1) / 40 for i in range(41)],
-                    y=[row.ratio] * 41,
-                    mode="lines",
-                    name=theme.escape(name),
-                    line={"color": _COLOURS.get(row.group, theme.PURPLE), "width": 1.75, "dash": "dash"},
-                    hovertext=[_hover("prompted", row.group, row)] * 41,
-                    hovertemplate="%{hovertext}<extra></extra>",
+    rows = len(coeffs)
+    figure = theme.new_figure(
+        "Perplexity ratio by layer",
+        _prompted_subtitle(lines, frame),
+        height=440 if rows == 1 else 150 + 230 * rows,
+    )
+    figure.set_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.1 / rows if rows > 1 else 0)
+    told: set[str] = set()
+    for row, coeff in enumerate(coeffs, start=1):
+        here = frame[frame["coeff"] == coeff]
+        for group, own in here.groupby("group", sort=False):
+            name = group if rows == 1 else f"{group}, coefficient {theme.number(coeff)}"
+            symbol = "circle" if group == "related" else "square"
+            colour = _COLOURS.get(group, theme.PURPLE)
+            _curve(figure, own.sort_values("layer"), "layer", name, colour, symbol, row=row, entry=group, told=told)
+        if lines is not None and not _is_far(lines, _limits([here])):
+            for line in lines.itertuples():
+                name = f"{line.group}, phrase before it"
+                figure.add_trace(
+                    go.Scatter(
+                        x=[layers[0] - 0.5 + i * (layers[-1] - layers[0] + 1) / 40 for i in range(41)],
+                        y=[line.ratio] * 41,
+                        mode="lines",
+                        name=theme.escape(name),
+                        legendgroup=name,
+                        showlegend=name not in told,
+                        line={"color": _COLOURS.get(line.group, theme.PURPLE), "width": 1.75, "dash": "dash"},
+                        hovertext=[_hover("prompted", line.group, line)] * 41,
+                        hovertemplate="%{hovertext}<extra></extra>",
+                    ),
+                    row=row,
+                    col=1,
                 )
-            )
-    figure.update_xaxes(title_text="layer whose input is steered", **theme.layer_ticks(layers))
-    figure.update_yaxes(title_text=_RATIO)
+                told.add(name)
+        figure.add_hline(y=1.0, line=_ONE, row=row, col=1)
+        title = _RATIO if rows == 1 else f"coefficient {theme.number(coeff)}"
+        figure.update_yaxes(title_text=title, row=row, col=1)
+    figure.update_xaxes(**theme.layer_ticks(layers))
+    figure.update_xaxes(title_text="layer whose input is steered", row=rows, col=1)
     return figure
+
+
+def _prompted_subtitle(lines: pd.DataFrame | None, frame: pd.DataFrame) -> str:
+    """The subtitle, with the prompt's ratios in words where a line would flatten a panel."""
+    below = "below 1: likelier when steered"
+    if lines is None or not any(_is_far(lines, _limits([own])) for _, own in frame.groupby("coeff")):
+        return below
+    ratios = ", ".join(f"{row.group} text {theme.number(row.ratio)}" for row in lines.itertuples())
+    return f"{below} · with the phrase before it: {ratios}"
 
 
 def coefficient_figure(steered: pd.DataFrame) -> go.Figure:
@@ -248,8 +260,21 @@ def _bins(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _curve(
-    figure: go.Figure, own: pd.DataFrame, x: str, name: str, colour: str, symbol: str, *, dash: str = "solid"
+    figure: go.Figure,
+    own: pd.DataFrame,
+    x: str,
+    name: str,
+    colour: str,
+    symbol: str,
+    *,
+    dash: str = "solid",
+    row: int | None = None,
+    entry: str | None = None,
+    told: set[str] | None = None,
 ) -> None:
+    """A line with its band. `entry` is its name in the legend, which is written once: `told` are those written."""
+    entry, told = entry or name, set() if told is None else told
+    panel = {} if row is None else {"row": row, "col": 1}
     limited = own[own["low"].notna() & own["high"].notna()]
     if len(limited) > 1:
         figure.add_trace(
@@ -262,8 +287,9 @@ def _curve(
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=False,
-                legendgroup=name,
-            )
+                legendgroup=entry,
+            ),
+            **panel,
         )
     word = {"layer": "layer", "coeff": "coefficient"}.get(x)
     heads = [
@@ -274,14 +300,17 @@ def _curve(
             x=own[x],
             y=own["ratio"],
             mode="lines+markers",
-            name=name,
-            legendgroup=name,
+            name=entry,
+            legendgroup=entry,
+            showlegend=entry not in told,
             line={"color": colour, "width": 2.5, "dash": dash},
             marker={"symbol": symbol, "size": 8, "color": colour},
             hovertext=[_hover(head, name, row) for head, row in zip(heads, own.itertuples(), strict=True)],
             hovertemplate="%{hovertext}<extra></extra>",
-        )
+        ),
+        **panel,
     )
+    told.add(entry)
 
 
 def _line_at_one(figure: go.Figure) -> None:

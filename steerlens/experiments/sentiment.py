@@ -14,7 +14,7 @@ manner of Pei et al. 2023 (PREADD). What is the same here, what is not, and why:
 - **Disfluency**: perplexity of the completion, given the prompt, under the unsteered model itself: any model, offline.
   Pei et al., whose measures the paper takes over, ask a larger model; the two are not comparable in size.
 - **Relevance**: see `steerlens.experiments.relevance`.
-- **Scorer**: by default the small one of the package; `hugging_face_scorer(name)` for a real one. It reads the
+- **Scorer**: by default the small one of the package; any Hugging Face classifier by its name. It reads the
   completion alone.
 - **Prompting** is the phrase of the pair written in front of the opening. A sentence that asks for the sentiment is a
   stronger rival in an instructed model: give it as `phrases`.
@@ -39,20 +39,21 @@ from steerlens.experiments.continuations import (
     Decoding,
     Effect,
     Kind,
-    Measures,
     Runner,
     chosen_by,
     compare_methods,
     in_front,
+    measures_of,
+    numbers_table,
     summarise,
     texts_table,
     tuning_figure,
 )
 from steerlens.experiments.ledger import Ledger
 from steerlens.experiments.prompts import Source, check_count, openings, read_records, some_rows, source_name
-from steerlens.experiments.relevance import Embedder, model_embedder
+from steerlens.experiments.relevance import Embedder
 from steerlens.experiments.result import Result
-from steerlens.experiments.scorers import Scorer, scorer_name, shipped_scorer
+from steerlens.experiments.scorers import Scorer, scorer_name
 from steerlens.models import HookedModel, require_model
 from steerlens.steering import Placement, PromptPair
 from steerlens.steering.extraction.activations import Layers
@@ -144,12 +145,15 @@ class Sentiment(Result):
 
     def tables(self) -> dict[str, pd.DataFrame]:
         shown = {
-            f"The first prompts, {direction}, as they came": texts_table(rows)
-            for direction, rows in self.completions.groupby("direction", sort=False)
+            "95 % intervals; ↑ ↓: that of the paired difference from unsteered leaves out 0": numbers_table(
+                self.frame, group="direction"
+            )
         }
-        shown["All numbers"] = self.frame
+        for direction, rows in self.completions.groupby("direction", sort=False):
+            shown[f"The first prompts, {direction}, as they came"] = texts_table(rows)
         if len(self.tuning):
             shown["Choosing layer and coefficient (validation prompts)"] = self.tuning
+        shown["All numbers"] = self.frame
         return shown
 
 
@@ -164,8 +168,8 @@ def sentiment(
     layers: Layers = "all",
     coeffs: Sequence[float] = (1.0, 3.0, 6.0, 10.0),
     placement: Placement | None = None,
-    scorer: Scorer | None = None,
-    embedder: Embedder | None = None,
+    scorer: Scorer | str | None = None,
+    embedder: Embedder | str | None = None,
     validation: int = 100,
     disfluency_limit: float | None = 2.0,
     random_draws: int = 4,
@@ -193,8 +197,10 @@ def sentiment(
         phrases: what prompting writes in front (for positive, for negative); by default the pair's own.
         layers, coeffs: the grid to choose from. With one of each there is no validation.
         placement: where the vector goes; by default "front", as in the paper.
-        scorer: texts → probability of positive; by default `shipped_scorer("sentiment")`.
-        embedder: for relevance; by default the unsteered model's own activations (`model_embedder`).
+        scorer: texts → probability of positive, or the name of a Hugging Face classifier (`hugging_face_scorer` takes
+            its label too); by default `shipped_scorer("sentiment")`.
+        embedder: for relevance; the name of a Hugging Face encoder, or by default the unsteered model's own activations
+            (`model_embedder`).
         validation: prompts of each direction on which layer and coefficient are chosen, never reported on.
         disfluency_limit: conditions above this many times the unsteered perplexity (geometric mean, validation prompts)
             are not chosen; None lifts it. Ours: a vector strong enough to break the text may please a scorer.
@@ -215,8 +221,7 @@ def sentiment(
     factors = [float(one) for one in ([coeffs] if isinstance(coeffs, int | float) else coeffs)]
     if not factors:
         raise SteerlensError("coeffs is empty; give at least one coefficient")
-    judge = shipped_scorer("sentiment") if scorer is None else scorer
-    measures = Measures(judge, model_embedder(model) if embedder is None else embedder)
+    measures = measures_of(model, "sentiment", scorer, embedder)
     positive, negative = _labelled(model, prompts, n_prompts, opening, seed)
     comparisons = {}
     with Ledger(store) as ledger:
@@ -267,8 +272,8 @@ def sentiment(
         "coeffs": factors,
         "placement": "front" if placement is None else placement,
         "random draws": random_draws,
-        "scorer": scorer_name(judge),
-        "scorer fingerprint": str(getattr(judge, "key", "")) or "none",
+        "scorer": scorer_name(measures.scorer),
+        "scorer fingerprint": str(getattr(measures.scorer, "key", "")) or "none",
         "relevance": measures.embedder.name if measures.embedder else "not measured",
         "disfluency": "perplexity of the completion given the prompt under the unsteered model",
         **asdict(decoding),

@@ -5,8 +5,8 @@ al. 2020) and reports mean toxicity, disfluency and relevance, in the manner of 
 same here, what is not, and why:
 
 - **Scorer**: the paper asks the Perspective API, a service. By default a small scorer of the package answers here
-  (its card says how well it agrees with Perspective); `hugging_face_scorer(name)` puts any classifier in its place.
-  It reads the completion alone.
+  (its card says how well it agrees with Perspective); any Hugging Face classifier takes its place by name. It
+  reads the completion alone.
 - **Pair**: `"Love" − "Hate"`, the paper's running example. Which pair, layer and coefficient stand behind the paper's
   table we could not establish, so layer and coefficient are chosen on validation prompts (lowest mean toxicity), and
   the numbers are of other prompts.
@@ -37,20 +37,21 @@ from steerlens.experiments.continuations import (
     Decoding,
     Effect,
     Kind,
-    Measures,
     Runner,
     chosen_by,
     compare_methods,
     in_front,
+    measures_of,
+    numbers_table,
     summarise,
     texts_table,
     tuning_figure,
 )
 from steerlens.experiments.ledger import Ledger
 from steerlens.experiments.prompts import Source, openings, read_records, some_rows, source_name
-from steerlens.experiments.relevance import Embedder, model_embedder
+from steerlens.experiments.relevance import Embedder
 from steerlens.experiments.result import Result
-from steerlens.experiments.scorers import Scorer, scorer_name, shipped_scorer
+from steerlens.experiments.scorers import Scorer, scorer_name
 from steerlens.models import HookedModel, require_model
 from steerlens.steering import Placement, PromptPair
 from steerlens.steering.extraction.activations import Layers
@@ -58,13 +59,13 @@ from steerlens.steering.extraction.activations import Layers
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-QUICK: dict[str, Any] = {"layers": (2, 4, 6), "coeffs": (2.0, 6.0), "validation": 24, "max_new_tokens": 24}
+QUICK: dict[str, Any] = {"layers": (2, 4, 6), "coeffs": (2.0, 6.0), "validation": 40, "max_new_tokens": 24}
 """Arguments with which it takes about a minute on the embedded model and one core."""
 
 SHIPPED = "toxicity_prompts.jsonl"
 METRICS: dict[str, tuple[str, Kind]] = {
     "toxicity": ("score", "mean"),
-    "toxic": ("toxic", "share"),
+    "share toxic": ("toxic", "share"),
     "disfluency": ("perplexity", "perplexity"),
     "relevance": ("relevance", "mean"),
 }
@@ -77,7 +78,7 @@ class Toxicity(Result):
     Attributes:
         frame: one row per group of prompts × method × metric: prompts ("all", and the kinds that the source tells
             apart, such as "toxic" and "nontoxic"), method ("unsteered", "ActAdd", "prompting", "random vector"), layer,
-            coeff (chosen on the validation prompts), metric ("toxicity": mean probability; "toxic": share of at least
+            coeff (chosen on the validation prompts), metric ("toxicity": mean probability; "share toxic": of at least
             one half; "disfluency": mean perplexity under the unsteered model; "relevance"), kind, n (prompts), mean,
             low, high, and the paired difference from the unsteered model: difference, difference_low,
             difference_high, p_value.
@@ -116,7 +117,7 @@ class Toxicity(Result):
         number = self.settings.get("prompts reported", "")
         drawn = {
             f"Each method with the same decoding on the same {number} prompts. 95 % intervals. Toxicity is the "
-            "scorer's mean probability, toxic the share of at least one half; disfluency is the perplexity under "
+            "scorer's mean probability, share toxic that of at least one half; disfluency is the perplexity under "
             "the unsteered model; relevance the cosine of prompt and completion.": methods_compared(
                 self.frame, group="prompts", title="Toxicity, disfluency and relevance by method"
             )
@@ -129,11 +130,14 @@ class Toxicity(Result):
 
     def tables(self) -> dict[str, pd.DataFrame]:
         shown = {
+            "95 % intervals; ↑ ↓: that of the paired difference from unsteered leaves out 0": numbers_table(
+                self.frame, group="prompts"
+            ),
             "The first prompts, as they came": texts_table(self.completions),
-            "All numbers": self.frame,
         }
         if len(self.tuning):
             shown["Choosing layer and coefficient (validation prompts)"] = self.tuning
+        shown["All numbers"] = self.frame
         return shown
 
 
@@ -148,8 +152,8 @@ def toxicity(
     layers: Layers = "all",
     coeffs: Sequence[float] = (1.0, 3.0, 6.0, 10.0),
     placement: Placement | None = None,
-    scorer: Scorer | None = None,
-    embedder: Embedder | None = None,
+    scorer: Scorer | str | None = None,
+    embedder: Embedder | str | None = None,
     validation: int = 100,
     disfluency_limit: float | None = 2.0,
     random_draws: int = 4,
@@ -175,7 +179,8 @@ def toxicity(
         opening: tokens of each text that make the prompt; None takes whole texts.
         pair: what to steer to, minus what from.
         phrase: what prompting writes in front; by default the pair's positive prompt.
-        scorer: texts → probability of toxic; by default `shipped_scorer("toxicity")`.
+        scorer: texts → probability of toxic, or the name of a Hugging Face classifier; by default
+            `shipped_scorer("toxicity")`.
         validation: prompts on which layer and coefficient are chosen, never reported on.
         layers, coeffs, placement, embedder, disfluency_limit, random_draws, n … progress: see `sentiment`.
 
@@ -190,8 +195,7 @@ def toxicity(
     factors = [float(one) for one in ([coeffs] if isinstance(coeffs, int | float) else coeffs)]
     if not factors:
         raise SteerlensError("coeffs is empty; give at least one coefficient")
-    judge = shipped_scorer("toxicity") if scorer is None else scorer
-    measures = Measures(judge, model_embedder(model) if embedder is None else embedder)
+    measures = measures_of(model, "toxicity", scorer, embedder)
     records = read_records(
         prompts,
         shipped=SHIPPED,
@@ -244,8 +248,8 @@ def toxicity(
         "coeffs": factors,
         "placement": "front" if placement is None else placement,
         "random draws": random_draws,
-        "scorer": scorer_name(judge),
-        "scorer fingerprint": str(getattr(judge, "key", "")) or "none",
+        "scorer": scorer_name(measures.scorer),
+        "scorer fingerprint": str(getattr(measures.scorer, "key", "")) or "none",
         "relevance": measures.embedder.name if measures.embedder else "not measured",
         "disfluency": "perplexity of the completion given the prompt under the unsteered model",
         **asdict(decoding),

@@ -18,6 +18,7 @@ from steerlens.experiments.continuations import (
     Runner,
     Way,
     compare_methods,
+    numbers_table,
     summarise,
     texts_table,
 )
@@ -265,6 +266,17 @@ def test_shares_have_wilson_intervals_and_paired_differences():
     assert row["p_value"] == pytest.approx(mcnemar(4, 1))
     base = table[(table["method"] == "unsteered") & (table["metric"] == "success")].iloc[0]
     assert base["mean"] == 3 / 8 and math.isnan(base["difference"])
+
+
+def test_the_table_for_people_marks_clear_differences():
+    hits, base = [1] * 18 + [0] * 2, [0] * 18 + [1] * 2
+    frame = _frame(hits, base).assign(direction="up")
+    table = numbers_table(summarise(frame, METRICS, group="direction"), group="direction")
+    assert list(table.columns) == ["direction", "method", "layer, coefficient", "success", "disfluency"]
+    expected = wilson_interval(18, 20)
+    assert table["success"][1] == f"90.0% ({100 * expected.low:.1f} to {100 * expected.high:.1f}) ↑"
+    assert table["success"][0].startswith("10.0% (") and table["success"][0].endswith(")")
+    assert table["disfluency"][1].startswith("5.9 (") and table["layer, coefficient"].tolist() == ["–", "–"]
 
 
 def test_several_samples_of_a_prompt_count_as_one_prompt():

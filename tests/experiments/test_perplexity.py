@@ -363,7 +363,9 @@ def test_the_page_has_all_figures(any_model, tmp_path):
     assert any(trace.line.dash == "dash" and "original post" in (trace.name or "") for trace in essays.data)
     drawn = next(trace for trace in coefficients.data if trace.name == "related")
     assert list(drawn.x) == [-1, 0, 1, 4] and drawn.y[1] == 1
-    assert {"related, coefficient 1", "unrelated, coefficient 4"} <= {trace.name for trace in layers.data}
+    lines = [(trace.name, trace.yaxis) for trace in layers.data if trace.mode == "lines+markers"]
+    assert sorted(lines) == [(name, axis) for name in ("related", "unrelated") for axis in ("y", "y2")]
+    assert sum(trace.showlegend for trace in layers.data if trace.mode == "lines+markers") == 2
     assert len(tokens.data[0].x) == len(result.tokens)
     page = result.save(tmp_path / "out")
     assert "Does steering make text on the topic likelier" in page.read_text()

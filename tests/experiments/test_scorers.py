@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scripts import train_scorers as training
 from steerlens.errors import SteerlensError
-from steerlens.experiments import scorers
+from steerlens.experiments import scorers, sentiment
 from steerlens.experiments.scorers import HashedNgramScorer, hugging_face_scorer, shipped_scorer, tokens_of
 from tests.conftest import DATA
 
@@ -193,6 +193,26 @@ def test_a_hugging_face_classifier_answers_as_it_is(classifier):
     assert found + other_side == pytest.approx(np.ones(4), abs=1e-6)
     # A directory may change under its name, so its scores are not kept.
     assert hugging_face_scorer(str(place), label=1, device="cpu").key == ""
+
+
+def test_an_experiment_takes_classifier_and_embedder_by_name(any_model, classifier):
+    place = str(classifier[0])
+    found = sentiment(
+        any_model, prompts=[("The film was a joy", "positive"), ("The film was a bore", "negative")], layers=(1,),
+        coeffs=(2.0,), max_new_tokens=4, random_draws=1, scorer=place, embedder=place, progress=False,
+    )  # fmt: skip
+    assert found.settings["scorer"] == f"{place}, label POSITIVE" and found.settings["relevance"] == place
+    own = hugging_face_scorer(place, device="cpu")(found.completions["completion"].tolist())
+    assert found.completions["score"].tolist() == pytest.approx(own.tolist(), abs=1e-5)
+    # Mean-pooled last hidden states of the encoder, one text at a time.
+    encoder, tokenizer = classifier[1].bert, classifier[2]
+    for row in found.completions.head(3).itertuples():
+        with torch.no_grad():
+            one, other = (
+                encoder(**tokenizer(text, truncation=True, return_tensors="pt")).last_hidden_state[0].mean(0)
+                for text in (row.prompt, row.completion)
+            )
+        assert row.relevance == pytest.approx(float(torch.cosine_similarity(one, other, dim=0)), abs=1e-4)
 
 
 def test_unknown_classifiers_and_labels_are_one_line(classifier):

@@ -112,9 +112,16 @@ def test_the_defaults_are_the_papers() -> None:
 
 def test_page(result, tmp_path: Path) -> None:
     page = result.save(tmp_path / "out").read_text(encoding="utf-8")
-    assert "weddings: completions with a related word" in page and "<h3>war</h3>" in page
+    assert "weddings, best of all conditions" in page and "<h3>war</h3>" in page
     assert (tmp_path / "out" / "topic.csv").is_file() and (tmp_path / "out" / "topic.json").is_file()
     assert len(result.figures()) == 3 and result.plot().data
+
+
+def test_the_overview_shows_each_topic_at_the_largest_coefficient(result) -> None:
+    drawn = list(result.figures().values())[1].data[0]
+    assert list(drawn.y) == ["war", "weddings"]  # from below
+    rows = result.frame.query("metric == @SHARE and role == 'steered' and coeff == 4 and topic == 'war'")
+    assert list(drawn.z[0]) == rows.sort_values("layer")["mean"].tolist()
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_every_number_can_be_counted_again(any_model):
             mine = found.frame[(found.frame["prompts"] == group) & (found.frame["method"] == method)]
             mine = mine.set_index("metric")
             assert mine.loc["toxicity", "mean"] == pytest.approx(scores.mean())
-            assert mine.loc["toxic", "mean"] == (scores >= 0.5).mean()
+            assert mine.loc["share toxic", "mean"] == (scores >= 0.5).mean()
             assert mine.loc["disfluency", "mean"] == pytest.approx(np.exp(own["nats"]).mean())
             assert (mine["n"] == len(own)).all()
 
