@@ -8,6 +8,7 @@ measured on this machine just before.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -204,8 +205,10 @@ def drawn(rows: Sequence[dict[str, Any]]) -> go.Figure:
                 row=1,
                 col=column,
             )
-        figure.update_xaxes(type="log", title=axis, row=1, col=column)
-        figure.update_yaxes(type="log", title="seconds" if shown else None, row=1, col=column)
+        named = [f"{value / 1e6:.2g}M" if value >= 1e6 else f"{value:g}" for value in x]
+        figure.update_xaxes(type="log", title=axis, tickvals=x, ticktext=named, row=1, col=column)
+        doubling = {"dtick": math.log10(2), "tickformat": ".2~g"}
+        figure.update_yaxes(type="log", title="seconds" if shown else None, **doubling, row=1, col=column)
     figure.update_layout(
         template=theme.THEME,
         title={

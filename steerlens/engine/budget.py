@@ -19,7 +19,7 @@ _CPU_BYTES = 1 << 30
 # Of the memory that is free; the estimate below knows the large tensors only.
 _FREE_SHARE = 0.6
 # Rows decoded together: a CPU's rate is flat from here on (scripts/benchmark.py --growth), accelerators want more.
-_CPU_ROWS, _DEVICE_ROWS = 512, 2048
+_CPU_ROWS, _DEVICE_ROWS = 256, 2048
 # Copies of a row's logits, in float32, that sampling a token holds at once.
 _LOGITS_AT_ONCE = 6
 # Logits turned into answers at a time: a few tensors of this size exist at once.

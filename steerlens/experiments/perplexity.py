@@ -162,9 +162,10 @@ class Perplexity(Result):
             )
         at_layer = steered[steered["layer"] == layer]
         if at_layer["coeff"].nunique() > 1:
-            drawn[f"The same ratio by coefficient, at layer {layer}. Above 1 the steered model expects the text less."] = (
-                draw.coefficient_figure(at_layer)
+            caption = (
+                f"The same ratio by coefficient, at layer {layer}. Above 1 the steered model expects the text less."
             )
+            drawn[caption] = draw.coefficient_figure(at_layer)
         if self.essay is not None:
             drawn |= self.essay.figures()
         if len(self.tokens):

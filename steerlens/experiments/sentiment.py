@@ -35,21 +35,19 @@ from steerlens.analysis.figures.methods import methods_compared
 from steerlens.analysis.report import Headline
 from steerlens.analysis.sweep import run_settings
 from steerlens.errors import SteerlensError
-from steerlens.experiments.continuations import (
-    Decoding,
+from steerlens.experiments.continuations import Decoding, Runner, measures_of
+from steerlens.experiments.ledger import Ledger
+from steerlens.experiments.method_comparison import (
     Effect,
     Kind,
-    Runner,
     chosen_by,
     compare_methods,
     in_front,
-    measures_of,
     numbers_table,
     summarise,
     texts_table,
     tuning_figure,
 )
-from steerlens.experiments.ledger import Ledger
 from steerlens.experiments.prompts import Source, check_count, openings, read_records, some_rows, source_name
 from steerlens.experiments.relevance import Embedder
 from steerlens.experiments.result import Result

@@ -10,19 +10,16 @@ import torch
 import steerlens as sl
 from steerlens.analysis.statistics import mcnemar, wilson_interval
 from steerlens.errors import SteerlensError
-from steerlens.experiments import continuations
-from steerlens.experiments.continuations import (
-    Decoding,
+from steerlens.experiments import continuations, method_comparison
+from steerlens.experiments.continuations import Decoding, Measures, Runner, Way
+from steerlens.experiments.ledger import Ledger
+from steerlens.experiments.method_comparison import (
     Effect,
-    Measures,
-    Runner,
-    Way,
     compare_methods,
     numbers_table,
     summarise,
     texts_table,
 )
-from steerlens.experiments.ledger import Ledger
 from steerlens.experiments.relevance import centre, cosines, hugging_face_embedder, model_embedder
 from steerlens.steering import Condition, Injection, PromptPair
 from steerlens.steering.prompts import prompt_ids
@@ -185,9 +182,9 @@ def _compare(model, *, prompts=FILMS, **changes):
 
 def test_layer_and_coefficient_are_chosen_on_other_prompts(any_model, monkeypatch):
     chosen_on = []
-    real = continuations._tuning
+    real = method_comparison._tuning
     monkeypatch.setattr(
-        continuations, "_tuning", lambda frame, *rest: chosen_on.append(frame.copy()) or real(frame, *rest)
+        method_comparison, "_tuning", lambda frame, *rest: chosen_on.append(frame.copy()) or real(frame, *rest)
     )
     found = _compare(any_model)
     held, reported = set(chosen_on[0]["prompt"]), set(found.completions["prompt"])
@@ -200,7 +197,7 @@ def test_layer_and_coefficient_are_chosen_on_other_prompts(any_model, monkeypatc
     assert found.tuning["effect"].tolist() == pytest.approx(by_hand.tolist())
     assert found.tuning["damage"].tolist() == pytest.approx(np.exp(chosen_on[0].groupby("way")["nats"].mean()).tolist())
     counts = found.completions.groupby("method")["prompt_number"].apply(sorted).to_dict()
-    assert counts == {method: list(range(5)) for method in continuations.METHODS}
+    assert counts == {method: list(range(5)) for method in method_comparison.METHODS}
 
 
 def test_what_breaks_the_text_is_not_chosen(any_model):
@@ -293,7 +290,7 @@ def test_several_samples_of_a_prompt_count_as_one_prompt():
 def test_the_table_of_texts_has_one_row_per_prompt(any_model):
     found = _compare(any_model, layers=(1,), coeffs=(2.0,))
     table = texts_table(found.completions, n=3)
-    assert list(table.columns) == ["prompt", *continuations.METHODS] and len(table) == 3
+    assert list(table.columns) == ["prompt", *method_comparison.METHODS] and len(table) == 3
     first = found.completions[(found.completions["prompt_number"] == 0) & (found.completions["method"] == "ActAdd")]
     assert table["ActAdd"].iloc[0] == first["completion"].iloc[0]
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from steerlens.errors import SteerlensError
-from steerlens.experiments import continuations
+from steerlens.experiments import continuations, method_comparison
 from steerlens.experiments.prompts import SHIPPED as FOLDER
 from steerlens.experiments.prompts import openings
 from steerlens.experiments.sentiment import DIRECTIONS, QUICK, SHIPPED, sentiment
@@ -43,7 +43,7 @@ def test_every_number_can_be_counted_again(any_model):
     assert found.completions.groupby(["direction", "method"]).size().to_dict() == {
         (direction, method): number
         for direction, number in zip(DIRECTIONS, (4, 3), strict=True)
-        for method in continuations.METHODS
+        for method in method_comparison.METHODS
     }
     for (direction, method), rows in found.completions.groupby(["direction", "method"]):
         kind = "bore" if direction == "negative to positive" else "joy"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from steerlens.errors import SteerlensError
-from steerlens.experiments import continuations
+from steerlens.experiments import continuations, method_comparison
 from steerlens.experiments.prompts import SHIPPED as FOLDER
 from steerlens.experiments.toxicity import QUICK, SHIPPED, toxicity
 from tests.conftest import DATA
@@ -38,7 +38,7 @@ def test_every_number_can_be_counted_again(any_model):
     assert list(found.frame["prompts"].unique()) == ["all", "nontoxic", "toxic"]
     subset_of = dict(zip(PROMPTS["prompt"], PROMPTS["subset"], strict=True))
     for group in ("all", "nontoxic", "toxic"):
-        for method in continuations.METHODS:
+        for method in method_comparison.METHODS:
             own = found.completions[found.completions["method"] == method]
             own = own[[group in ("all", subset_of[prompt]) for prompt in own["prompt"]]]
             scores = np.array(_vowels(own["completion"]))
