@@ -176,6 +176,7 @@ def test_chunks_and_batches_do_not_matter(any_model):
     assert {k: v for k, v in whole.settings.items() if k != "chunk"} == parts.settings
 
 
+@torch.no_grad()
 def test_the_token_table_counts_what_stands_in_the_documents(any_model):
     result = perplexity(any_model, PAIR, documents=TEXTS, layer=1, least_count=1, top_tokens=300, mask=False, **ALL)
     split = splitter(TEXTS, "corpus")
