@@ -17,7 +17,7 @@ import torch
 import steerlens as sl
 from steerlens.analysis.statistics import mean_interval
 from steerlens.errors import SteerlensError
-from steerlens.experiments import sentences
+from steerlens.experiments import document_scoring, sentences
 from steerlens.experiments.essay_curve import essay_curve
 from steerlens.experiments.perplexity import ACTADD, PADDED, PROMPT, QUICK, RANDOM, perplexity
 from steerlens.experiments.sentences import Splitter, splitter
@@ -213,13 +213,13 @@ def test_an_interrupted_run_goes_on(any_model, tmp_path, monkeypatch):
     whole = perplexity(any_model, PAIR, **options)
     calls = []
 
-    def counted(scorer, part, split, _original=module._Scorer.part):
+    def counted(scorer, part, split, _original=document_scoring.DocumentScorer.part):
         calls.append(len(part))
         if len(calls) == 4:
             raise KeyboardInterrupt
         return _original(scorer, part, split)
 
-    monkeypatch.setattr(module._Scorer, "part", counted)
+    monkeypatch.setattr(document_scoring.DocumentScorer, "part", counted)
     store = tmp_path / "parts.sqlite"
     options["documents"] = [f"{text} The end of {i}." for i, text in enumerate(documents)]  # five different chunks
     with pytest.raises(KeyboardInterrupt):
@@ -243,17 +243,19 @@ def test_memory_does_not_grow_with_the_number_of_documents(any_model, tmp_path, 
     monkeypatch.setattr(module, "SAMPLE_CHARACTERS", 2000)
     parts, held = [], []
 
-    def watched(sums, plain, _original=module._Sums.take):
+    def watched(sums, plain, _original=document_scoring.Sums.take):
         _original(sums, plain)
         parts.append(len(plain["groups"]))
         if len(parts) in (10, 30):
             gc.collect()
             held.append(tracemalloc.get_traced_memory()[0])
 
-    monkeypatch.setattr(module._Sums, "take", watched)
+    monkeypatch.setattr(document_scoring.Sums, "take", watched)
     # What the model does with its rows is another matter (and slow to trace): here it finds nothing.
     monkeypatch.setattr(
-        module, "token_logprobs", lambda model, rows, conditions, **_: torch.zeros(len(conditions), len(rows.token))
+        document_scoring,
+        "token_logprobs",
+        lambda model, rows, conditions, **_: torch.zeros(len(conditions), len(rows.token)),
     )
     texts = (f"The {i} bride{'s' * (i % 3)} sat by the sea. {'padding ' * 40}" for i in range(600))
     options = {"layer": 2, "chunk": 20, "control": None, "prompting": False, **ALL}
