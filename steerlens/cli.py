@@ -45,7 +45,7 @@ def steer(
     negative: Annotated[str, typer.Argument(help="Steer away from this.")] = " ",
     prompt: Prompt = "I went up to my friend and said",
     layer: Annotated[
-        int | None, typer.Option("--layer", "-l", help="Block whose input is steered [default: half way].")
+        int | None, typer.Option("--layer", "-l", help="Block whose input is steered.", show_default="half way")
     ] = None,
     coeff: Annotated[float, typer.Option("--coeff", "-c", help="How strong.")] = 4.0,
     n: Annotated[int, typer.Option("--n", "-n", help="Completions.")] = 3,
@@ -98,11 +98,13 @@ def sweep(
     words: Annotated[
         str | None,
         typer.Option(
-            help="Success: a topic (weddings, war, music, …) or words with commas [default: the positive prompt]."
+            help="Success: a topic (weddings, war, music, …) or words with commas.", show_default="the positive prompt"
         ),
     ] = None,
     layers: Annotated[str, typer.Option("--layers", "-l", help="'all', or numbers and ranges: 0,4-6.")] = "all",
-    coeff: Annotated[list[float] | None, typer.Option("--coeff", "-c", help="How strong; may be repeated.")] = None,
+    coeff: Annotated[
+        list[float] | None, typer.Option("--coeff", "-c", help="How strong; may be repeated.", show_default="1")
+    ] = None,
     n: Annotated[int, typer.Option("--n", "-n", help="Completions per condition and prompt.")] = 200,
     tokens: Tokens = 40,
     placement: PlacementOption = "front",
@@ -186,7 +188,7 @@ def demo(
     prompt: Prompt = "I went up to my friend and said",
     words: Annotated[str, typer.Option(help="A topic or words with commas.")] = "weddings",
     coeff: Annotated[
-        list[float] | None, typer.Option("--coeff", "-c", help="How strong; may be repeated [default: 1, 4].")
+        list[float] | None, typer.Option("--coeff", "-c", help="How strong; may be repeated.", show_default="1 and 4")
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", help="Completions per condition.")] = 200,
     tokens: Tokens = 40,
@@ -227,7 +229,8 @@ def reproduce(
         list[str] | None,
         typer.Argument(
             metavar="[NAME…|all]",
-            help="perplexity, topic, knowledge, overhead, sentiment, toxicity, gallery [default: all].",
+            help="perplexity, topic, knowledge, overhead, sentiment, toxicity, gallery.",
+            show_default="all",
         ),
     ] = None,
     model: Model = "demo",

@@ -39,6 +39,16 @@ def test_steer_shows_both_sides(monkeypatch, capsys) -> None:
     assert "unsteered" in out and "Love − Hate" in out
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("steer", "half way"), ("sweep", "the positive prompt"), ("demo", "1 and 4"), ("reproduce", "all")],
+)
+def test_help_tells_the_defaults_that_are_found_later(monkeypatch, capsys, command: str, words: str) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(monkeypatch, command, "--help") == 0
+    assert f"[default: ({words})]" in capsys.readouterr().out
+
+
 def test_reproduce_writes_a_page_of_results(monkeypatch, tmp_path: Path, capsys) -> None:
     from steerlens.experiments import suite
 

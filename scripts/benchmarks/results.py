@@ -30,8 +30,13 @@ def machine() -> dict[str, Any]:
         "transformers": version("transformers"),
         "steerlens": sl.__version__,
         "python": platform.python_version(),
-        "command": shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "scripts/benchmark.py", *_nobody_s(sys.argv[1:])]),
     }
+
+
+def _nobody_s(arguments: Sequence[str]) -> list[str]:
+    """The arguments with no path of this machine in them."""
+    return ["PYTHON" if before == "--peers" else one for before, one in zip(["", *arguments], arguments, strict=False)]
 
 
 def write(results: Sequence[Mapping[str, Any]], *, stem: str, title: str, rows: str = "") -> str:
