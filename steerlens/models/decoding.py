@@ -29,6 +29,10 @@ from steerlens.models.running import (
 )
 
 
+# Rows leave a `PrefixDecoder` when so many remain at most: each departure copies what the others have decoded.
+_WORTH_LEAVING = 0.85
+
+
 class Decoder(Protocol):
     """What goes on from a prefill of units to samples of each."""
 
@@ -202,7 +206,7 @@ class PrefixDecoder:
         live = (~by_unit).sum(dim=1)
         units = live.nonzero().flatten()
         samples = int(live.max())
-        if samples * len(units) == len(ended):
+        if samples * len(units) > _WORTH_LEAVING * len(ended):
             return None
         first = by_unit.long().argsort(dim=1, stable=True)[units, :samples]  # live ones first, in their order
         kept = (first + units[:, None] * self._samples).flatten()
