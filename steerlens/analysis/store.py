@@ -37,6 +37,7 @@ _APPLICATION = 0x73744C73  # "stLs": tells a store from other people's SQLite fi
 _REVISION = 1
 # Transactions take milliseconds; whoever holds the file for a minute is stuck.
 _BUSY_SECONDS = 60.0
+_MAGIC = b"SQLite format 3\0"
 
 _SCHEMA = """
 CREATE TABLE run (
@@ -59,6 +60,23 @@ CREATE TABLE condition (
 ) WITHOUT ROWID;
 """
 _SETTINGS = ("model", "weights", "what", "max_new_tokens", "temperature", "top_k", "top_p", "frequency_penalty")
+
+
+def refuse_other_files(path: Path, what: str) -> None:
+    """Nothing for a new, an empty or an SQLite file; SQLite itself takes other people's very short files for empty.
+
+    Raises:
+        SteerlensError: another file, which would be written over, or one that cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SteerlensError(f"{path} cannot be used as a {what}: {error.strerror}; give another file name") from error
+    if begin and begin != _MAGIC:
+        raise SteerlensError(f"{path} is no {what}; give another file name")
 
 
 @dataclass(frozen=True)
@@ -115,6 +133,7 @@ class Store:
                 raise SteerlensError(f"cannot keep a store at {self.path}: it is a folder; give a file name in it")
             if not self.path.parent.is_dir():
                 raise SteerlensError(f"cannot keep a store at {self.path}: its folder does not exist; make it first")
+            refuse_other_files(self.path, "steerlens store")
             with self._told():
                 self._db = _connect(self.path, "rwc")
         try:

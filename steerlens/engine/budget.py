@@ -43,6 +43,7 @@ def row_limit(
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise SteerlensError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
         return lambda width: batch_size
+    _check_budget(memory_budget)
     on_cpu = torch.device(model.cfg.device).type == "cpu"
     budget = memory_budget if memory_budget is not None else _free_bytes(model)
     tokens = max(_CPU_TOKENS, _CPU_NUMBERS // int(model.cfg.d_model)) if on_cpu else _DEVICE_TOKENS
@@ -94,6 +95,7 @@ def decode_rows(
     """
     if batch_size is not None:
         return batch_size
+    _check_budget(memory_budget)
     cfg = model.cfg
     heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
     size = torch.finfo(cfg.dtype).bits // 8
@@ -132,6 +134,12 @@ def require_room(model: HookedModel, logits: int) -> None:
             f"the logits of this grid take {_megabytes(need)} and {device} has about {_megabytes(room)} free; "
             "ask reduce_next_tokens for what you need of them, or for fewer conditions at a time"
         )
+
+
+def _check_budget(memory_budget: int | None) -> None:
+    number = isinstance(memory_budget, int | float) and not isinstance(memory_budget, bool)
+    if memory_budget is not None and not (number and 0 <= memory_budget < float("inf")):
+        raise SteerlensError(f"memory_budget is a number of bytes, such as 2e9; got {memory_budget!r}")
 
 
 def _free_bytes(model: HookedModel) -> int:

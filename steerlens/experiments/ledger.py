@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from steerlens.analysis.store import refuse_other_files
 from steerlens.errors import SteerlensError
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ class Ledger:
         self.path = None if path is None else Path(path).expanduser().absolute()
         if self.path is not None and not self.path.parent.is_dir():
             raise SteerlensError(f"cannot keep a ledger at {self.path}: its folder does not exist; make it first")
+        if self.path is not None:
+            refuse_other_files(self.path, "ledger of experiments")
         with self._told():
             self._db = sqlite3.connect(self.path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None)
         try:

@@ -28,7 +28,6 @@ from steerlens.models.running import (
     prefill,
 )
 
-
 # Rows leave a `PrefixDecoder` when so many remain at most: each departure copies what the others have decoded.
 _WORTH_LEAVING = 0.85
 

@@ -350,12 +350,18 @@ def told(path: Path | str, match: str, model: Any = None) -> None:
 def test_a_file_that_is_no_store(model: Any, tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("not a database, whatever its name\n" * 50)
+    short = tmp_path / "short.txt"
+    short.write_text("x")  # to SQLite as good as empty: it would write over it
     other = tmp_path / "other.sqlite"
     with closing(sqlite3.connect(other)) as db:
         db.execute("CREATE TABLE mine (x)")
         db.execute("INSERT INTO mine VALUES (1)")
         db.commit()
-    for path, match in ((text, "no steerlens store"), (other, "SQLite file but no steerlens store")):
+    for path, match in (
+        (text, "no steerlens store"),
+        (short, "no steerlens store"),
+        (other, "SQLite file but no steerlens store"),
+    ):
         before = path.read_bytes()
         told(path, match, model)
         assert path.read_bytes() == before

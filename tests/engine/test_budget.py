@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from jaxtyping import config
 
 import steerlens as sl
 from steerlens.engine import budget as budget_module
@@ -103,3 +104,14 @@ def test_a_small_accelerator_decodes_fewer_rows_of_a_large_model(monkeypatch: py
     assert 100 < few < most_rows(one) == 2048
     # Twice two bytes for each layer, dimension and token, and what the sampler holds.
     assert few == (8 << 30) // (2 * 2 * 48 * 1600 * 40 + 6 * 4 * 50_257)
+
+
+@pytest.mark.parametrize("size", ["1GB", float("nan"), float("inf"), -1, True])
+def test_a_memory_budget_is_a_number_of_bytes(size: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As users have it: shapes and types in signatures are not checked, and bad ones reach the function's own message.
+    monkeypatch.setattr(config, "jaxtyping_disable", True)
+    one = model()
+    with pytest.raises(SteerlensError, match="memory_budget is a number of bytes"):
+        decode_rows(one, prompt=2, new=2, memory_budget=size)  # type: ignore[arg-type]
+    with pytest.raises(SteerlensError, match="memory_budget is a number of bytes"):
+        row_limit(one, logits_per_row=0, batch_size=None, memory_budget=size)  # type: ignore[arg-type]

@@ -69,9 +69,13 @@ def test_foreign_and_damaged_files_are_refused_and_stay(tmp_path):
         Ledger(foreign)
     text = tmp_path / "notes.txt"
     text.write_text("my notes, longer than a header of a data base file, by some way\n" * 9)
-    with pytest.raises(SteerlensError, match=r"notes\.txt cannot be used"):
-        Ledger(text)
-    assert text.read_text().startswith("my notes")
+    for notes in (text.read_text(), "x", "my notes"):  # SQLite takes the shortest for empty, and would write over them
+        text.write_text(notes)
+        with pytest.raises(SteerlensError, match=r"notes\.txt is no ledger"):
+            Ledger(text)
+        assert text.read_text() == notes
+    with pytest.raises(SteerlensError, match="cannot be used as a ledger of experiments: Is a directory"):
+        Ledger(tmp_path)
     with pytest.raises(SteerlensError, match="does not exist"):
         Ledger(tmp_path / "missing" / "parts.sqlite")
 
