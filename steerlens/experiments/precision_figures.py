@@ -22,25 +22,12 @@ def precision_by_k(frame: pd.DataFrame, *, title: str = "P@K, unsteered and stee
     )
     figure = theme.new_figure(title, _subtitle(frame), height=440)
     for name, rows, style in _lines(data):
-        if style["band"]:
-            figure.add_trace(_band(rows, "low", "high", style["colour"], name))
-        figure.add_trace(
-            go.Scatter(
-                x=rows["k"],
-                y=rows["p_at_k"],
-                mode="lines+markers" if style["band"] else "lines",
-                name=name,
-                legendgroup=name,
-                line={"color": style["colour"], "width": style["width"], "dash": style["dash"]},
-                marker={"size": 7, "symbol": style["symbol"]},
-                hovertext=[
-                    f"<b>{name}</b><br>P@{row.k:.0f} = <b>{theme.percent(row.p_at_k)}</b> "
-                    f"(95 %: {theme.percent(row.low)} to {theme.percent(row.high)})"
-                    for row in rows.itertuples()
-                ],
-                hovertemplate="%{hovertext}<extra></extra>",
-            )
-        )
+        hover = [
+            f"<b>{name}</b><br>P@{row.k:.0f} = <b>{theme.percent(row.p_at_k)}</b> "
+            f"(95 %: {theme.percent(row.low)} to {theme.percent(row.high)})"
+            for row in rows.itertuples()
+        ]
+        _draw_line(figure, name, rows, style, ("p_at_k", "low", "high"), hover)
     figure.update_layout(legend={"title": {"text": "coefficient"}})
     figure.update_xaxes(**_k_axis(data["k"]))
     figure.update_yaxes(title_text="answer among the K most likely", tickformat=",.0%", rangemode="tozero")
@@ -64,25 +51,12 @@ def change_by_k(frame: pd.DataFrame, *, title: str = "Change of P@K against the 
     figure = theme.new_figure(title, _subtitle(frame), height=400)
     figure.add_hline(y=0, line={"color": theme.BASELINE, "width": 2, "dash": "dash"})
     for name, rows, style in _lines(data):
-        if style["band"]:
-            figure.add_trace(_band(rows, "difference_low", "difference_high", style["colour"], name))
-        figure.add_trace(
-            go.Scatter(
-                x=rows["k"],
-                y=rows["difference"],
-                mode="lines+markers" if style["band"] else "lines",
-                name=name,
-                legendgroup=name,
-                line={"color": style["colour"], "width": style["width"], "dash": style["dash"]},
-                marker={"size": 7, "symbol": style["symbol"]},
-                hovertext=[
-                    f"<b>{name}</b>, K = {row.k:.0f}<br><b>{_signed(row.difference)} points</b> "
-                    f"(95 %: {_signed(row.difference_low)} to {_signed(row.difference_high)})"
-                    for row in rows.itertuples()
-                ],
-                hovertemplate="%{hovertext}<extra></extra>",
-            )
-        )
+        hover = [
+            f"<b>{name}</b>, K = {row.k:.0f}<br><b>{_signed(row.difference)} points</b> "
+            f"(95 %: {_signed(row.difference_low)} to {_signed(row.difference_high)})"
+            for row in rows.itertuples()
+        ]
+        _draw_line(figure, name, rows, style, ("difference", "difference_low", "difference_high"), hover)
     figure.update_layout(legend={"title": {"text": "coefficient"}})
     figure.update_xaxes(**_k_axis(data["k"]))
     figure.update_yaxes(title_text="change of P@K (percentage points)", zeroline=False)
@@ -125,6 +99,33 @@ def change_by_relation(relations: pd.DataFrame, *, k: int, title: str | None = N
     figure.update_xaxes(title_text=f"change of P@{k} (percentage points)", showgrid=True)
     figure.update_yaxes(showgrid=False)
     return figure
+
+
+def _draw_line(
+    figure: go.Figure,
+    name: str,
+    rows: pd.DataFrame,
+    style: dict[str, Any],
+    columns: tuple[str, str, str],
+    hover: list[str],
+) -> None:
+    """A condition's line against K; `columns`: the value, and the limits of its band where the style has one."""
+    value, low, high = columns
+    if style["band"]:
+        figure.add_trace(_band(rows, low, high, style["colour"], name))
+    figure.add_trace(
+        go.Scatter(
+            x=rows["k"],
+            y=rows[value],
+            mode="lines+markers" if style["band"] else "lines",
+            name=name,
+            legendgroup=name,
+            line={"color": style["colour"], "width": style["width"], "dash": style["dash"]},
+            marker={"size": 7, "symbol": style["symbol"]},
+            hovertext=hover,
+            hovertemplate="%{hovertext}<extra></extra>",
+        )
+    )
 
 
 def _lines(data: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
