@@ -300,7 +300,10 @@ def main() -> None:
     """Run the command line; bad input prints one line and exits with 2, an interruption with 130."""
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer turns an interruption of a command into exit code 130, without a word.
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
         stored = any(word.startswith("--store") or word == "reproduce" for word in sys.argv)
         kept = "what is finished is kept; the same command goes on" if stored else "nothing was written"
         typer.echo(f"steerlens: interrupted; {kept}", err=True)

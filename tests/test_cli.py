@@ -39,6 +39,20 @@ def test_steer_shows_both_sides(monkeypatch, capsys) -> None:
     assert "unsteered" in out and "Love − Hate" in out
 
 
+def test_an_interruption_says_what_is_kept(monkeypatch, tmp_path: Path, capsys) -> None:
+    from steerlens.experiments import suite
+
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suite, "EXPERIMENTS", {"overhead": suite.Experiment(stopped, {}, seeded=False)})
+    assert run(monkeypatch, "reproduce", "overhead", "--out", str(tmp_path)) == 130
+    assert "steerlens: interrupted; what is finished is kept; the same command goes on" in capsys.readouterr().err
+    monkeypatch.setattr("steerlens.analysis.figures.completions_side_by_side", stopped)
+    assert run(monkeypatch, "steer", "Love", "Hate", *QUICK) == 130
+    assert "steerlens: interrupted; nothing was written" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [("steer", "half way"), ("sweep", "the positive prompt"), ("demo", "1 and 4"), ("reproduce", "all")],
