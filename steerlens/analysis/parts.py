@@ -11,11 +11,12 @@ from typing import Any, Literal
 import pandas as pd
 from tqdm.auto import tqdm
 
-from steerlens.analysis.store import Planned, Store, job_key
+from steerlens.analysis.run_keys import Planned, job_key
+from steerlens.analysis.store import Store
 from steerlens.engine.cluster import generate_on_ray
 from steerlens.engine.generation import check_job, generate
-from steerlens.engine.sampler import Sampling
 from steerlens.engine.sampling import conditions_together
+from steerlens.engine.sampling_settings import Sampling
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, fingerprint
 from steerlens.steering import Condition

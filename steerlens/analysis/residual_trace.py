@@ -65,7 +65,8 @@ def residual_trace(
         steer(model, condition) if condition.injections else nullcontext(),
         model.hooks(fwd_hooks=hooks),  # type: ignore[attr-defined]
     ):
-        logits = model(tokens, attention_mask=torch.ones_like(tokens))[0, at]
+        logits = model(tokens, attention_mask=torch.ones_like(tokens))[0]
+        logits = logits[at.to(logits.device)]
     missing = [name for name in names if name not in kept and name.endswith(("resid_pre", "resid_post"))]
     if missing:
         raise SteerlensError(f"the model shows nothing at {missing[0]}; a shift cannot be taken apart on it")
@@ -114,7 +115,7 @@ class FinalNorm:
             return FinalNorm(ones, torch.zeros_like(ones), centres=False, eps=None)
 
         def norm(rows: Tensor) -> Tensor:
-            return _exact(module(rows[None, None].to(dtype))[0, 0])
+            return _exact(module(_at_home(module, rows[None, None].to(dtype)))[0, 0]).to(device)
 
         generator = torch.Generator().manual_seed(0)
         probe = torch.randn(width, generator=generator).to(device)
@@ -146,8 +147,9 @@ class FinalNorm:
 
 def read_out(model: HookedModel, resid: Float[Tensor, "rows d_model"]) -> Float[Tensor, "rows d_vocab"]:
     """Log-probabilities if the model ended at these residual-stream vectors: its own last norm and unembedding."""
-    like = model.W_U  # type: ignore[attr-defined]
-    logits = model.unembed(model.ln_final(resid[None].to(like.device, like.dtype)))[0]  # type: ignore[attr-defined]
+    like, norm = model.W_U, model.ln_final  # type: ignore[attr-defined]
+    normed = norm(_at_home(norm, resid[None].to(like.device, like.dtype)))
+    logits = model.unembed(normed.to(like.device))[0]  # type: ignore[attr-defined]
     cap = getattr(model.cfg, "output_logits_soft_cap", None)
     if cap is not None and cap > 0:
         logits = cap * torch.tanh(logits / cap)
@@ -157,6 +159,12 @@ def read_out(model: HookedModel, resid: Float[Tensor, "rows d_model"]) -> Float[
 def token_directions(model: HookedModel, ids: Int[Tensor, " token"]) -> Float[Tensor, "d_model token"]:
     """Columns of the unembedding, float64 where the device has it."""
     return _exact(model.W_U[:, ids.to(model.W_U.device)])  # type: ignore[attr-defined]
+
+
+def _at_home(module: torch.nn.Module, values: Tensor) -> Tensor:
+    """The values where the module's weights are: a spread model's last norm need not be where its unembedding is."""
+    weight = next(module.parameters(), None)
+    return values if weight is None else values.to(weight.device)
 
 
 def _exact(values: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ from dataclasses import asdict
 import pandas as pd
 from tqdm.auto import tqdm
 
-from steerlens.engine.sampler import Sampling
 from steerlens.engine.sampling import Completions, sample
+from steerlens.engine.sampling_settings import Sampling
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
-from steerlens.steering.conditions import Condition, Steering, as_conditions, check_condition
+from steerlens.steering.conditions import Condition, Steering, as_conditions, check_conditions
 from steerlens.steering.placement import Placement
 from steerlens.steering.prompts import prompt_ids
 
@@ -118,8 +118,7 @@ def check_job(
         SteerlensError: a job that `generate` cannot do, as far as that shows before the model runs.
     """
     require_model(model)
-    for condition in conditions:
-        check_condition(model, condition)
+    check_conditions(model, conditions)
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not texts:
         raise SteerlensError("the list of prompts is empty; give at least one")

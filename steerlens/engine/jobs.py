@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steerlens.models import HookedModel, ModelStamp
-from steerlens.steering.conditions import Condition, Injection, check_condition
+from steerlens.models import HookedModel
+from steerlens.steering.conditions import Condition, Injection, check_conditions
 from steerlens.steering.placement import check_fit, first_positions
 from steerlens.steering.vectors import SteeringVector
 
@@ -90,25 +90,17 @@ class Tree:
         Raises:
             SteerlensError: a vector of another model.
         """
+        check_conditions(model, conditions)
         root = Branch()
         branches: dict[tuple[Branch, int, tuple[object, ...]], Branch] = {}
-        # Nothing is added to a row by a vector of zeros (coefficient 0, two equal prompts).
-        acts: dict[int, bool] = {}
-        known: set[ModelStamp] = set()  # reading a model's stamp waits for its device: once is enough
+        acts = _which_act(conditions)
         leaves: dict[Branch, int] = {}
         leaf_of = []
         for condition in conditions:
-            stamps = {injection.vector.model for injection in condition.injections}
-            if not stamps <= known:
-                check_condition(model, condition)
-                known |= stamps
             by_layer: dict[int, list[Injection]] = {}
             for injection in condition.injections:
-                vector = injection.vector
-                if id(vector) not in acts:
-                    acts[id(vector)] = bool(vector.values.any())
-                if acts[id(vector)]:
-                    by_layer.setdefault(vector.layer, []).append(injection)
+                if acts[id(injection.vector)]:
+                    by_layer.setdefault(injection.vector.layer, []).append(injection)
             branch = root
             for layer in sorted(by_layer):
                 # Order does not matter where vectors are added together.
@@ -132,6 +124,19 @@ class Tree:
             return (leaf is not first, leaf.first_layer, order[leaf])
 
         return sorted(self.leaves, key=key)
+
+
+def _which_act(conditions: Sequence[Condition]) -> dict[int, bool]:
+    """Whether a vector (by its id) adds anything: one of zeros (coefficient 0, two equal prompts) does not."""
+    vectors = {id(one.vector): one.vector for condition in conditions for one in condition.injections}
+    by_device: dict[torch.device, list[int]] = {}
+    for key, vector in vectors.items():
+        by_device.setdefault(vector.values.device, []).append(key)
+    acts: dict[int, bool] = {}
+    for keys in by_device.values():  # read from each device at once
+        flags = torch.stack([vectors[key].values.any() for key in keys]).tolist()
+        acts.update(zip(keys, flags, strict=True))
+    return acts
 
 
 class Bank:

@@ -164,7 +164,9 @@ class Job:
         columns = _columns(passages) if some else range(batch.width)
         options: dict[str, Any] = {}
         if len(columns) < batch.width:
-            options["logits_to_keep"] = torch.tensor(columns, device=tokens.device)
+            # An index on the CPU is good for whatever device a model that is spread over several ends on.
+            several = getattr(self.model.cfg, "n_devices", 1) > 1
+            options["logits_to_keep"] = torch.tensor(columns, device="cpu" if several else tokens.device)
         if way == "hooks":
             growths, order = self._grown(batch, bank)
             logits = grow_by_hooks(self.model, tokens, growths, bank, **options)

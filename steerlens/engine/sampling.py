@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from steerlens.engine.broken_rows import NO_TOKEN
 from steerlens.engine.budget import decode_rows, most_rows
-from steerlens.engine.sampler import NO_TOKEN, Sampling, TokenCounts, next_tokens, row_keys, uniforms
+from steerlens.engine.random_streams import row_keys, uniforms
+from steerlens.engine.sampler import likely_tokens, may_be_guessed, next_tokens
+from steerlens.engine.sampling_settings import Sampling
+from steerlens.engine.token_counts import TokenCounts
 from steerlens.errors import SteerlensError
-from steerlens.models import Decoders, HookedModel, WholeDecoder, prefill
+from steerlens.models import Decoders, HookedModel, PrefixDecoder, WholeDecoder, prefill
 from steerlens.steering.conditions import Condition
 from steerlens.steering.injection import Part, Receipt, injecting
 from steerlens.steering.prompts import end_id, pad_id, pad_left
@@ -103,8 +107,9 @@ def sample(
     units = [_Unit(c, p) for c in range(len(conditions)) for p in range(len(prompts))]
     limit = decode_rows(model, prompt=longest, new=max_new_tokens, batch_size=batch_size, memory_budget=memory_budget)
     decoders = Decoders(model, compiled=compiled)
+    guess = True
     for batch, samples in _batches(units, n, limit):
-        drawn = _sample_batch(
+        drawn, guess = _sample_batch(
             model,
             [prompts[unit.prompt] for unit in batch],
             [parts_of[unit.condition] for unit in batch],
@@ -114,6 +119,7 @@ def sample(
             end=end_id(model) if stop_at_end else None,
             use_cache=use_cache,
             decoders=decoders,
+            guess=guess,
             on_tokens=on_tokens or (lambda count: None),
         )
         for unit, row in zip(batch, drawn, strict=True):
@@ -144,6 +150,50 @@ def _batches(units: Sequence[_Unit], n: int, limit: int) -> Iterator[tuple[Seque
         yield units[start : start + together], slice(0, n)
 
 
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The rows of a batch that still decode, after some tokens. To go back is to take up older ones.
+
+    Attributes:
+        place: where each belongs in the result.
+        keys: of their random streams.
+        ended: whether the end of text was drawn.
+        drawn: the last tokens.
+        counts: how often each token stands in them, where the sampling asks.
+    """
+
+    place: Int[Tensor, " row"]
+    keys: Int[Tensor, " row"]
+    ended: Bool[Tensor, " row"]
+    drawn: Int[Tensor, " row"]
+    counts: TokenCounts | None
+
+    @staticmethod
+    def begin(
+        keys: Int[Tensor, "unit sample"],
+        prompts: Int[Tensor, "unit pos"],
+        mask: Int[Tensor, "unit pos"],
+        *,
+        counted: bool,
+    ) -> _Rows:
+        """The rows of a batch before their first token, each unit's next to each other."""
+        place = torch.arange(keys.numel(), device=prompts.device)
+        counts = TokenCounts.of_prompts(prompts, mask).repeat(keys.shape[1]) if counted else None
+        return _Rows(place, keys.flatten().to(place.device), torch.zeros_like(place, dtype=torch.bool), place, counts)
+
+    def after(self, drawn: Int[Tensor, " row"], end: int | None) -> _Rows:
+        ended = self.ended
+        if end is not None:
+            drawn = torch.where(ended, end, drawn)
+            ended = ended | (drawn == end)
+        counts = None if self.counts is None else self.counts.add(drawn)
+        return replace(self, ended=ended, drawn=drawn, counts=counts)
+
+    def select(self, kept: Int[Tensor, " kept"]) -> _Rows:
+        counts = None if self.counts is None else self.counts.select(kept)
+        return _Rows(self.place[kept], self.keys[kept], self.ended[kept], self.drawn[kept], counts)
+
+
 def _sample_batch(
     model: HookedModel,
     prompts: Sequence[Sequence[int]],
@@ -155,15 +205,26 @@ def _sample_batch(
     end: int | None,
     use_cache: bool,
     decoders: Decoders,
+    guess: bool,
     on_tokens: Callable[[int], object],
-) -> Int[Tensor, "units samples new"]:
-    """The new tokens of one batch of units, `keys.shape[1]` samples each."""
+) -> tuple[Int[Tensor, "units samples new"], bool]:
+    """The new tokens of one batch of units, `keys.shape[1]` samples each.
+
+    Args:
+        guess: on an accelerator, draw from the largest logits alone; whether they were enough is seen when the host
+            looks anyway, and if not, the tokens since the last look are drawn anew. So neither does the host wait at
+            every token, nor is the vocabulary sorted for every row.
+
+    Returns:
+        The tokens, and whether it is worth while to guess again.
+    """
     device = torch.device(model.cfg.device)
     units, samples = keys.shape
     prompt_tokens, prompt_mask = pad_left(prompts, pad=pad_id(model), device=device)
-    by_unit = [(part, [unit]) for unit, mine in enumerate(parts) for part in mine]
+    unit_of = torch.arange(units).repeat_interleave(samples)  # of each live row, on the host as indices of parts are
+    by_unit = [(part, unit) for unit, mine in enumerate(parts) for part in mine]
     late = [(part, unit) for part, unit in by_unit if part.placement == "all" or not use_cache]
-    with _injecting(model, by_unit, device):
+    with _injecting(model, [part.on_rows(torch.tensor([unit])) for part, unit in by_unit]):
         logits, cache = prefill(model, prompt_tokens, prompt_mask, use_cache=use_cache)
     # A bridge spread over several devices gives its logits on the last of them.
     logits = logits.to(device).repeat_interleave(samples, dim=0)
@@ -172,56 +233,64 @@ def _sample_batch(
         if use_cache
         else WholeDecoder(model, prompt_tokens, prompt_mask, samples=samples)
     )
-    unit_of = torch.arange(units, device=device).repeat_interleave(samples)
-    place = torch.arange(units * samples, device=device)  # where each live row belongs in the result
-    live_keys = rearrange(keys, "unit sample -> (unit sample)").to(device)
-    counts = None
-    if sampling.needs_counts:
-        counts = TokenCounts.of_prompts(prompt_tokens[unit_of], prompt_mask[unit_of])
+    later = _on_their_rows(late, unit_of, device)
+    rows = _Rows.begin(keys, prompt_tokens, prompt_mask, counted=sampling.needs_counts)
     result = torch.full((units * samples, max_new_tokens), end if end is not None else 0, device=device)
-    ended = torch.zeros(units * samples, dtype=torch.bool, device=device)
     look_every = _LOOK_EVERY.get(device.type, 16)
-    drawn: Tensor
+    # Who guesses must be able to go back.
+    guessing = guess and isinstance(decoder, PrefixDecoder) and device.type != "cpu" and may_be_guessed(sampling)
+    doubt = torch.zeros((), dtype=torch.bool, device=device)
+    sure, sure_step = rows, 0  # up to where tokens are certain
+    step = told = 0
 
-    for step in range(max_new_tokens):
+    while step < max_new_tokens:
         if step > 0:
-            rows = [(part, (unit_of == unit).nonzero()[:, 0]) for part, (unit,) in late]
-            with _injecting(model, [(p, r) for p, r in rows if len(r)], device, prompt_width=prompt_tokens.shape[1]):
+            with _injecting(model, later, prompt_width=prompt_tokens.shape[1]):
                 # A broken row (NO_TOKEN, reported below) must not break the step of its neighbours.
-                logits = decoder.step(drawn.clamp(min=0)).to(device)
-        drawn = next_tokens(logits, sampling, uniforms(live_keys, step), counts)
-        if end is not None:
-            drawn = torch.where(ended, end, drawn)
-            ended = ended | (drawn == end)
-        result[place, step] = drawn
-        on_tokens(len(drawn))
-        if step + 1 == max_new_tokens:
-            break
-        if counts is not None:
-            counts = counts.add(drawn)
-        if end is not None and (step + 1) % look_every == 0:
-            gone = int(ended.sum())
-            if gone == len(ended):
+                logits = decoder.step(rows.drawn.clamp(min=0)).to(device)
+        numbers = uniforms(rows.keys, step)
+        if guessing and step > 0:
+            drawn, certain = likely_tokens(logits, sampling, numbers, rows.counts)
+            doubt = doubt | ~(certain | rows.ended).all()
+        else:
+            drawn = next_tokens(logits, sampling, numbers, rows.counts)
+        rows = rows.after(drawn, end)
+        result[rows.place, step] = rows.drawn
+        step += 1
+        if step > told:
+            on_tokens(len(rows.drawn))
+            told = step
+        if step == 1:
+            sure, sure_step = rows, step
+        if step % look_every and step < max_new_tokens:
+            continue
+        if guessing and bool(doubt):
+            assert isinstance(decoder, PrefixDecoder)
+            decoder.rewind(step - sure_step)
+            rows, step, guess, guessing = sure, sure_step, False, False
+            continue
+        if end is not None and step < max_new_tokens:
+            gone = int(rows.ended.sum())
+            if gone == len(rows.ended):
                 break
-            if gone >= _LEAVE_SHARE * len(ended) and (kept := decoder.leave(ended)) is not None:
-                unit_of, place, live_keys, ended = unit_of[kept], place[kept], live_keys[kept], ended[kept]
-                drawn = drawn[kept]
-                counts = counts.select(kept) if counts is not None else None
+            if gone >= _LEAVE_SHARE * len(rows.ended) and (kept := decoder.leave(rows.ended)) is not None:
+                rows, unit_of = rows.select(kept), unit_of[kept.cpu()]
+                later = _on_their_rows(late, unit_of, device)
+        sure, sure_step = rows, step
     found = result.cpu()
     if bool((found == NO_TOKEN).any()):
         raise SteerlensError("the model's logits hold NaN or infinity; use a smaller coefficient or float32")
-    return rearrange(found, "(unit sample) new -> unit sample new", unit=units)
+    return rearrange(found, "(unit sample) new -> unit sample new", unit=units), guess
+
+
+def _on_their_rows(parts: Sequence[tuple[Part, int]], unit_of: Int[Tensor, " row"], device: torch.device) -> list[Part]:
+    """Each part on the live rows of its unit; without those that have none left."""
+    found = [(part, (unit_of == unit).nonzero()[:, 0]) for part, unit in parts]
+    return [part.on_rows(rows.to(device)) for part, rows in found if len(rows)]
 
 
 def _injecting(
-    model: HookedModel,
-    rows_of: Sequence[tuple[Part, Sequence[int] | Tensor]],
-    device: torch.device,
-    *,
-    prompt_width: int | None = None,
+    model: HookedModel, parts: Sequence[Part], *, prompt_width: int | None = None
 ) -> AbstractContextManager[object]:
-    """Hooks for parts that each go to their own rows; nothing at all when there are no parts."""
-    if not rows_of:
-        return nullcontext()
-    parts = [part.on_rows(torch.as_tensor(rows, device=device)) for part, rows in rows_of]
-    return injecting(model, parts, prompt_width=prompt_width)
+    """The hooks of parts; nothing at all when there are no parts."""
+    return injecting(model, parts, prompt_width=prompt_width) if parts else nullcontext()

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from steerlens.analysis.store import job_key, run_key
+from steerlens.analysis.run_keys import job_key, run_key
 from steerlens.engine.generation import check_job
 from steerlens.engine.jobs import Passage
 from steerlens.engine.passes import Job
-from steerlens.engine.sampler import Sampling
 from steerlens.engine.sampling import conditions_together, sample
+from steerlens.engine.sampling_settings import Sampling
 from steerlens.errors import SteerlensError
 from steerlens.experiments.ledger import Ledger
 from steerlens.experiments.relevance import Embedder, centre, cosines, hugging_face_embedder, model_embedder

@@ -7,50 +7,44 @@ shared by experiments, models and settings; parts of other settings are not foun
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from steerlens.analysis.store import refuse_other_files
-from steerlens.errors import SteerlensError
+from steerlens.analysis.sqlite_file import FileKind, SqliteFile, damage
 
 T = TypeVar("T")
 
-_APPLICATION = 0x73744C6C  # "stLl": tells a ledger from other people's SQLite files
-_BUSY_SECONDS = 60.0
+_KIND = FileKind(
+    name="ledger of experiments",
+    noun="ledger",
+    holds="finished parts",
+    made_by="an experiment's store=...",
+    application=0x73744C6C,  # "stLl"
+    version=0,
+    schema="CREATE TABLE part (key TEXT PRIMARY KEY, value TEXT NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID;\n",
+)
 
 
 class Ledger:
     """An open ledger. `with Ledger(path) as ledger: …`; None keeps nothing beyond the `with`.
 
     Raises:
-        SteerlensError: in one line: no place to write, a full disk, a file that is no ledger or is damaged.
+        SteerlensError: in one line: no place to write, a full disk, a file that is no ledger, is damaged, is of another
+            version, or is taken away. The parts that it held stay as they were.
     """
 
     def __init__(self, path: str | Path | None) -> None:
-        self.path = None if path is None else Path(path).expanduser().absolute()
-        if self.path is not None and not self.path.parent.is_dir():
-            raise SteerlensError(f"cannot keep a ledger at {self.path}: its folder does not exist; make it first")
-        if self.path is not None:
-            refuse_other_files(self.path, "ledger of experiments")
-        with self._told():
-            self._db = sqlite3.connect(self.path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None)
-        try:
-            with self._told():
-                self._set_up()
-        except BaseException:
-            self._db.close()
-            raise
+        self._file = SqliteFile(path, _KIND)
+        self.path = self._file.path
 
     def __enter__(self) -> Ledger:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._db.close()
+        self._file.close()
 
     def remember(self, depends: Mapping[str, Any], compute: Callable[[], T]) -> T:
         """The part that depends on exactly `depends`: from the file, or computed now and kept.
@@ -60,50 +54,36 @@ class Ledger:
             compute: gives plain data. Numbers come back bit by bit, tuples as lists.
         """
         key = self.key(depends)
-        with self._told():
-            row = self._db.execute("SELECT value, digest FROM part WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            # Also what was just computed goes through JSON: a resumed run sees the very same types.
-            text = json.dumps(compute())
-            with self._told():
-                self._db.execute("INSERT OR IGNORE INTO part VALUES (?, ?, ?)", (key, text, _digest(text)))
-            return json.loads(text)
-        text, digest = row
-        if _digest(text) != digest:
-            raise SteerlensError(f"the ledger {self.path} is damaged; move it away and run again")
+        text = self._kept(key)
+        if text is None:
+            computed = json.dumps(compute())
+            with self._file.transaction() as db:
+                db.execute("INSERT OR IGNORE INTO part VALUES (?, ?, ?)", (key, computed, _digest(computed)))
+            # What was just computed is read back too: a resumed run sees the very same values and types. And if another
+            # process was quicker, what it has kept is what counts.
+            text = self._kept(key)
+            if text is None:
+                raise self._file.taken_away()
         return json.loads(text)
 
     def knows(self, depends: Mapping[str, Any]) -> bool:
         """Whether the part is kept already."""
-        with self._told():
-            return self._db.execute("SELECT 1 FROM part WHERE key = ?", (self.key(depends),)).fetchone() is not None
+        return self._kept(self.key(depends)) is not None
 
     @staticmethod
     def key(depends: Mapping[str, Any]) -> str:
         """32 hexadecimal digits that stand for `depends`."""
         return _digest(json.dumps(depends, sort_keys=True))
 
-    def _set_up(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-        ours = self._db.execute("PRAGMA application_id").fetchone()[0]
-        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if ours != _APPLICATION and (ours or tables):
-            raise SteerlensError(f"{self.path} is no ledger of experiments; give another file name")
-        self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS part (key TEXT PRIMARY KEY, value TEXT NOT NULL, digest TEXT NOT NULL)"
-            " WITHOUT ROWID"
-        )
-        self._db.execute("COMMIT")
-        self._db.execute("PRAGMA journal_mode = WAL")
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """SQLite's errors in our words."""
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            raise SteerlensError(f"the ledger {self.path} cannot be used: {error}; give another file name") from error
+    def _kept(self, key: str) -> str | None:
+        with self._file.reading() as db:
+            row = db.execute("SELECT value, digest FROM part WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return None
+            text, digest = row
+            if not isinstance(text, str) or _digest(text) != digest:
+                raise damage(f"part {key} is not what was written")
+            return text
 
 
 def _digest(text: str) -> str:

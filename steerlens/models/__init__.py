@@ -1,8 +1,9 @@
 """Models: loading, what the rest may rely on, and the only code that knows which TransformerLens it is."""
 
+from steerlens.models.checkpoints import DEMO_MODEL_PATH
 from steerlens.models.decoding import Decoder, Decoders, PrefixDecoder, WholeDecoder, walkable
 from steerlens.models.fingerprint import fingerprint
-from steerlens.models.loading import DEMO_MODEL_PATH, load_model
+from steerlens.models.loading import load_model
 from steerlens.models.protocol import HookedModel, ModelStamp, is_bridge, require_model, stamp
 from steerlens.models.running import (
     Cache,

@@ -197,6 +197,11 @@ class PrefixDecoder:
         self._positions = self._positions + 1
         return logits
 
+    def rewind(self, steps: int) -> None:
+        """Forget the last tokens of every row; what was written of them is written over."""
+        self._past -= steps
+        self._positions = self._positions - steps
+
     def leave(self, ended: Bool[Tensor, " rows"]) -> Int[Tensor, " kept"] | None:
         """The rows that stay: as many per unit as the unit with the most live ones has, units without any left out."""
         if self._compiled:  # another shape would be compiled anew

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import difflib
 import io
 import logging
-import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 
 from steerlens.errors import SteerlensError
+from steerlens.models.checkpoints import official_name, read_checkpoint, unavailable
 from steerlens.models.protocol import HookedModel, is_bridge, require_model
 from steerlens.models.strides import fix_strides
-
-DEMO_MODEL_PATH = Path(__file__).resolve().parent.parent / "demo" / "model"
-"""Directory of the embedded model (Hugging Face layout)."""
 
 Device = Literal["auto", "cuda", "mps", "cpu"] | str | torch.device
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -35,8 +29,9 @@ def load_model(
     device: Device = "auto",
     dtype: torch.dtype | str = torch.float32,
     bridge: bool | None = None,
-    processing: bool = True,
+    processing: bool | None = None,
     strides: bool = True,
+    device_map: str | Mapping[str, Any] | None = None,
 ) -> HookedModel:
     """A TransformerLens model, ready to steer.
 
@@ -51,15 +46,25 @@ def load_model(
             a bridge under 4.x.
         processing: fold layer norms, centre the writing weights and the unembedding, as HookedTransformer does by
             default (a bridge gets the same through its compatibility mode, so that numbers agree). Outputs are the
-            same probabilities either way; the residual stream differs, so vectors of the two do not mix.
+            same probabilities either way; the residual stream differs, so vectors of the two do not mix. By default
+            True, but not with `device_map`.
         strides: store a HookedTransformer's weights in the order in which its forward pass reads them: bitwise the
             same values, much faster decoding (see `steerlens.models.strides`). Live models are returned as they are.
+        device_map: for a model too large for one device: `"auto"`, `"balanced"` or a dictionary, as in Hugging Face's
+            `from_pretrained`. The model, named or in a directory, is read straight onto its devices in `dtype`, and is
+            a bridge with unprocessed weights (folding would need all of it in float32 at one place).
 
     Raises:
         SteerlensError: unknown name (with near names; says when a network is needed and missing), an architecture
-            that TransformerLens does not convert, a missing tokenizer, a device or dtype that is not there.
+            that TransformerLens does not convert, a missing tokenizer, a device or dtype that is not there, a
+            `device_map` beside what it excludes.
     """
     target_device, target_dtype = _device(device), _dtype(dtype)
+    if device_map is not None:
+        _check_spread(source, device=device, bridge=bridge, processing=processing)
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            return _load_spread(source, tokenizer, target_dtype, device_map)
+    processing = processing is None or processing
     if isinstance(source, torch.nn.Module) and hasattr(source, "hook_dict"):
         model = require_model(source)
         if bridge is not None and bridge != is_bridge(model):
@@ -82,21 +87,20 @@ def load_model(
                     f"a {type(source).__name__} object came without a tokenizer; "
                     "call load_model(model, tokenizer=AutoTokenizer.from_pretrained(...))"
                 )
+            if len(devices := set(getattr(source, "hf_device_map", {}).values())) > 1:
+                raise SteerlensError(
+                    f"this {type(source).__name__} is spread over {len(devices)} devices and cannot be copied; "
+                    "give its name or directory and device_map"
+                )
             # The bridge wraps in place and processing rewrites weights: the caller's model stays as it is.
             hf_model, name = copy.deepcopy(source), str(getattr(source.config, "name_or_path", "") or "live")
         elif isinstance(source, str | Path):
-            if source == "demo":
-                path = _demo_path()
-            else:
-                path = Path(source)
-            if path.is_dir():
-                hf_model, tokenizer = _read_directory(path, tokenizer)
-                name = "demo" if source == "demo" else path.name
-            else:
-                model = _load_by_name(str(source), tokenizer, target_device, target_dtype, use_bridge, processing)
+            if not use_bridge and _is_of_transformer_lens(source):
+                model = _only_in_transformer_lens(str(source), tokenizer, target_device, target_dtype, processing)
                 if strides:
                     fix_strides(model)
                 return model
+            hf_model, tokenizer, name = read_checkpoint(source, tokenizer, dtype=torch.float32)
         else:
             raise SteerlensError(
                 f"cannot load a model from a {type(source).__name__}; "
@@ -118,15 +122,7 @@ def _from_hf(
     processing: bool,
 ) -> HookedModel:
     """A Hugging Face model (owned by us) as a HookedTransformer or bridge."""
-    if not hasattr(tokenizer, "init_kwargs"):
-        raise SteerlensError(
-            f"tokenizer must be a Hugging Face tokenizer, got {type(tokenizer).__name__}; "
-            "make one with AutoTokenizer.from_pretrained(...)"
-        )
-    tokenizer = copy.deepcopy(tokenizer)  # TransformerLens fills in its special tokens
-    # Without this word TransformerLens reads the tokenizer anew from its name: from the hub if it was made in memory,
-    # without what the caller changed if it was not. It puts BOS in front itself where the tokenizer does not.
-    tokenizer.init_kwargs |= {"name_or_path": tokenizer.init_kwargs.get("name_or_path", name), "add_bos_token": True}
+    tokenizer = _own(tokenizer, name)
     # Folding in half precision would round twice; convert in float32, cast at the end.
     hf_model = hf_model.to("cpu", torch.float32).eval().requires_grad_(False)
     model: Any
@@ -148,6 +144,59 @@ def _from_hf(
     return model.eval()
 
 
+def _own(tokenizer: Any, name: str) -> Any:
+    """A copy of the tokenizer that TransformerLens takes as it is."""
+    if not hasattr(tokenizer, "init_kwargs"):
+        raise SteerlensError(
+            f"tokenizer must be a Hugging Face tokenizer, got {type(tokenizer).__name__}; "
+            "make one with AutoTokenizer.from_pretrained(...)"
+        )
+    tokenizer = copy.deepcopy(tokenizer)  # TransformerLens fills in its special tokens
+    # Without this word TransformerLens reads the tokenizer anew from its name: from the hub if it was made in memory,
+    # without what the caller changed if it was not. It puts BOS in front itself where the tokenizer does not.
+    tokenizer.init_kwargs |= {"name_or_path": tokenizer.init_kwargs.get("name_or_path", name), "add_bos_token": True}
+    return tokenizer
+
+
+def _check_spread(source: Any, *, device: Device, bridge: bool | None, processing: bool | None) -> None:
+    """Nothing, if a `device_map` goes with the other arguments; raises SteerlensError where it does not."""
+    if not isinstance(source, str | Path):
+        raise SteerlensError(
+            f"device_map reads a model onto several devices, but a {type(source).__name__} is in memory already; "
+            "give its name or directory"
+        )
+    for name, given, excluded in (
+        ("device", device, device != "auto"),
+        ("bridge", bridge, bridge is False),
+        ("processing", processing, processing is True),
+    ):
+        if excluded:
+            raise SteerlensError(
+                f"{name}={given!r} does not go with device_map, which makes a bridge with unprocessed weights on the "
+                f"devices of the map; leave {name} out"
+            )
+
+
+def _load_spread(source: str | Path, tokenizer: Any, dtype: torch.dtype, device_map: Any) -> HookedModel:
+    """A bridge over several devices."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    hf_model, tokenizer, name = read_checkpoint(source, tokenizer, dtype=dtype, device_map=device_map)
+    if any(weight.is_meta for weight in hf_model.parameters()):
+        raise SteerlensError(
+            f"device_map leaves part of {name!r} on the disk, out of which TransformerLens cannot run; "
+            "give devices that have room for all of it, or a smaller dtype"
+        )
+    hf_model = hf_model.eval().requires_grad_(False)
+    tokenizer = _own(tokenizer, name)
+    try:
+        model = TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=tokenizer, dtype=dtype)
+    except ValueError as error:  # as for parts on the CPU beside others on a GPU
+        raise SteerlensError(f"TransformerLens does not take this device_map: {str(error).splitlines()[0]}") from None
+    model.cfg.model_name = name
+    return model.eval()
+
+
 def _moved(model: Any, to: torch.dtype | torch.device) -> Any:
     """The model on another device or in another dtype, all of it."""
     model = model.to(to)
@@ -159,112 +208,24 @@ def _moved(model: Any, to: torch.dtype | torch.device) -> Any:
     return model
 
 
-def _load_by_name(
-    name: str, tokenizer: Any, device: torch.device, dtype: torch.dtype, use_bridge: bool, processing: bool
-) -> HookedModel:
-    official = _official_name(name)
-    if official is None and ("/" in name and (name.startswith((".", "/", "~")) or name.count("/") > 1)):
-        raise SteerlensError(f"no directory at {name!r}; give an existing directory, a Hugging Face name, or 'demo'")
-    try:
-        if official is not None and not use_bridge and official.startswith(("NeelNanda", "ArthurConmy", "Baidicoot")):
-            # Models that exist only as TransformerLens checkpoints.
-            from transformer_lens import HookedTransformer
-
-            load = HookedTransformer.from_pretrained if processing else HookedTransformer.from_pretrained_no_processing
-            return load(name, device=str(device), dtype=dtype, tokenizer=tokenizer)
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        repo, local = official or name, _hub_is_out_of_reach()
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(repo, local_files_only=local)
-        hf_model = AutoModelForCausalLM.from_pretrained(repo, dtype=torch.float32, local_files_only=local)
-    except (OSError, ValueError) as error:
-        raise SteerlensError(_unavailable(name, official, error)) from None
-    return _from_hf(hf_model, tokenizer, name, device, dtype, use_bridge, processing)
-
-
-def _hub_is_out_of_reach() -> bool:
-    """Whether the hub cannot be connected to. huggingface_hub tries for the better part of a minute, for every file,
-    even for those that are on the disk; behind a proxy, which may know a way, it is left to that.
-    """
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return True
-    if getproxies():
+def _is_of_transformer_lens(source: str | Path) -> bool:
+    """Whether a name stands for a checkpoint in TransformerLens' own format."""
+    if source == "demo" or Path(source).is_dir():
         return False
-    hub = urlsplit(constants.ENDPOINT)
+    return (official_name(str(source)) or "").startswith(("NeelNanda", "ArthurConmy", "Baidicoot"))
+
+
+def _only_in_transformer_lens(
+    name: str, tokenizer: Any, device: torch.device, dtype: torch.dtype, processing: bool
+) -> HookedModel:
+    """A model that exists only in TransformerLens' own format."""
+    from transformer_lens import HookedTransformer
+
+    load = HookedTransformer.from_pretrained if processing else HookedTransformer.from_pretrained_no_processing
     try:
-        socket.create_connection((hub.hostname, hub.port or (80 if hub.scheme == "http" else 443)), timeout=5).close()
-    except OSError:
-        return True
-    return False
-
-
-def _unavailable(name: str, official: str | None, error: Exception) -> str:
-    text = f"{type(error).__name__} {error} {error.__cause__ or ''}".lower()
-    offline = any(
-        sign in text for sign in ("couldn't connect", "offline", "connection", "resolve", "max retries", "proxy")
-    )
-    if official is not None and offline:
-        return f"model {name!r} must be downloaded and the Hugging Face hub cannot be reached; connect, or use 'demo'"
-    near = difflib.get_close_matches(name, ["demo", *_known_names()], n=3, cutoff=0.6)
-    hint = f"; did you mean {', '.join(map(repr, near))}?" if near else "; try 'demo', 'gpt2', or a local directory"
-    if offline:
-        return f"no model {name!r} on this machine, and the Hugging Face hub cannot be reached{hint}"
-    return f"no model {name!r} could be loaded ({str(error).splitlines()[0][:160]}){hint}"
-
-
-def _known_names() -> list[str]:
-    try:  # 3.x
-        from transformer_lens.loading_from_pretrained import make_model_alias_map
-
-        aliases = make_model_alias_map()
-        return sorted({*aliases.keys(), *aliases.values()})
-    except ImportError:  # 4.x
-        from transformer_lens import supported_models
-
-        names = getattr(supported_models, "OFFICIAL_MODEL_NAMES", [])
-        aliases = getattr(supported_models, "MODEL_ALIASES", {})
-        return sorted({*names, *aliases, *(alias for many in aliases.values() for alias in many)})
-
-
-def _official_name(name: str) -> str | None:
-    """The hub name for an alias that TransformerLens knows, or None."""
-    try:
-        from transformer_lens.loading_from_pretrained import get_official_model_name
-
-        return get_official_model_name(name)
-    except ImportError:
-        from transformer_lens import supported_models
-
-        for official, aliases in getattr(supported_models, "MODEL_ALIASES", {}).items():
-            if name == official or name in aliases:
-                return official
-        return name if name in getattr(supported_models, "OFFICIAL_MODEL_NAMES", []) else None
-    except ValueError:
-        return None
-
-
-def _read_directory(path: Path, tokenizer: Any) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    if not (path / "config.json").is_file():
-        raise SteerlensError(f"{path} holds no config.json; give a directory in Hugging Face layout")
-    try:
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    except Exception as error:  # the reasons are as many as file formats; each is the user's to read
-        raise SteerlensError(f"cannot read a model from {path}: {str(error).splitlines()[0][:200]}") from None
-    return model, tokenizer
-
-
-def _demo_path() -> Path:
-    if not (DEMO_MODEL_PATH / "model.safetensors").is_file():
-        raise SteerlensError(
-            f"the embedded model is missing at {DEMO_MODEL_PATH}; reinstall steerlens, "
-            "or make it with scripts/train_demo_model.py"
-        )
-    return DEMO_MODEL_PATH
+        return load(name, device=str(device), dtype=dtype, tokenizer=tokenizer)
+    except (OSError, ValueError) as error:
+        raise unavailable(name, error) from None
 
 
 def _choose_bridge(bridge: bool | None) -> bool:

@@ -163,13 +163,12 @@ def decode_logits(
 ) -> Float[Tensor, "batch d_vocab"]:
     """Next-token logits after one more token per row; the cache grows in place. The mask covers past and new."""
     if is_bridge(model):
-        logits, _ = model(
-            tokens,
-            attention_mask=attention_mask,
-            past_key_values=cache,
-            use_cache=True,
-            return_type="logits_and_cache",
-        )
+        kwargs: dict[str, Any] = {"attention_mask": attention_mask, "past_key_values": cache, "use_cache": True}
+        # The bridge would look into the mask for rows that need positions other than the default, and wait for the
+        # device at every token; where it says that the model takes positions from outside, it is spared the look.
+        if getattr(model, "_accepts_derived_position_ids", lambda: False)():
+            kwargs["position_ids"] = attention_mask.sum(-1, keepdim=True) - 1
+        logits, _ = model(tokens, return_type="logits_and_cache", **kwargs)
         return logits[:, -1]
     # HookedTransformer joins the new part of the mask to the one its cache remembers.
     return model(tokens, attention_mask=attention_mask[:, -tokens.shape[1] :], past_kv_cache=cache)[:, -1]

@@ -1,6 +1,6 @@
 """Steering: prompts, vectors, extraction, injection. Knows models; nothing of engines, analysis or experiments."""
 
-from steerlens.steering.conditions import Condition, Injection, Steering, as_condition, as_conditions, check_condition
+from steerlens.steering.conditions import Condition, Injection, Steering, as_condition, as_conditions, check_conditions
 from steerlens.steering.extraction import actadd, mean_difference
 from steerlens.steering.injection import Part, Receipt, Session, injecting, steer
 from steerlens.steering.placement import Placement
@@ -21,7 +21,7 @@ __all__ = [
     "actadd",
     "as_condition",
     "as_conditions",
-    "check_condition",
+    "check_conditions",
     "check_vector",
     "injecting",
     "mean_difference",

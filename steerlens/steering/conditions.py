@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel
+from steerlens.models import HookedModel, ModelStamp
 from steerlens.steering.placement import Placement, check_placement
 from steerlens.steering.vectors import SteeringVector, check_vector
 
@@ -106,7 +106,11 @@ def as_conditions(
     return (as_condition(steering, placement=placement),)  # type: ignore[arg-type]
 
 
-def check_condition(model: HookedModel, condition: Condition) -> None:
-    """Nothing, if every vector of the condition belongs on `model`; raises SteerlensError otherwise."""
-    for injection in condition.injections:
-        check_vector(model, injection.vector)
+def check_conditions(model: HookedModel, conditions: Iterable[Condition]) -> None:
+    """Nothing, if every vector of the conditions belongs on `model`; raises SteerlensError otherwise."""
+    known: set[ModelStamp] = set()  # comparing reads the model's weights, which waits for its device: once is enough
+    for condition in conditions:
+        for injection in condition.injections:
+            if injection.vector.model not in known:
+                check_vector(model, injection.vector)
+                known.add(injection.vector.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from steerlens.errors import SteerlensError
 from steerlens.models import ForwardState, HookedModel, forward_states, require_model, resid_pre_hook
-from steerlens.steering.conditions import Condition, Injection, as_condition, check_condition
+from steerlens.steering.conditions import Condition, Injection, as_condition, check_conditions
 from steerlens.steering.placement import Placement, check_fit, first_positions, needs_length
 from steerlens.steering.vectors import SteeringVector
 
@@ -65,7 +66,7 @@ def steer(
     for vector in vectors:
         injections.extend(as_condition(vector, placement=placement).injections)
     condition = Condition(tuple(injections))
-    check_condition(model, condition)
+    check_conditions(model, [condition])
     parts = [Part(injection) for injection in injections]
     with ExitStack() as stack:
         session = stack.enter_context(injecting(model, parts))
@@ -94,8 +95,8 @@ class Part:
 
     def on_rows(self, rows: Int[Tensor, " some"]) -> Part:
         """The same part for other rows; the receipt is shared, so that it counts the whole run."""
-        other = Part(self.injection, rows)
-        other.receipt, other._ready = self.receipt, self._ready
+        other = copy(self)
+        other.rows = rows
         return other
 
     def values_like(self, resid: Tensor) -> Float[Tensor, "pos d_model"]:
@@ -123,6 +124,8 @@ class Session:
         self.generating = False
         self._first_position = first_position
         self._pad = pad
+        self._last_layer = -1
+        self._prompts: tuple[Tensor, Tensor, Tensor] | None = None
 
     def check_applied(self) -> None:
         """Nothing, if every part was added at least once; raises SteerlensError naming the one that was not."""
@@ -141,14 +144,19 @@ class Session:
             self._check_padding(parts, state.tokens)
         if self.generating and state.offset == 0 and self.prompt_width is None:
             self.prompt_width = resid.shape[1]
+        layer = parts[0].injection.vector.layer
+        if layer <= self._last_layer:  # another pass has begun
+            self._prompts = None
+        self._last_layer = layer
+        by_row = []
         for part in parts:
             if part.placement == "all":
                 resid = self._add_everywhere(resid, part, state)
             elif state.attention_mask is None and part.rows is None:
                 resid = self._add_uniform(resid, part, state)
-            else:
-                resid = self._add_by_row(resid, part, state)
-        return resid
+            elif state.offset == 0 or not needs_length(part.placement):
+                by_row.append(part)
+        return self._add_by_row(resid, by_row, state) if by_row else resid
 
     def _check_padding(self, parts: Sequence[Part], tokens: Int[Tensor, "batch pos"] | None) -> None:
         """Nothing, if it is plain without an attention mask where each prompt of a batch ends.
@@ -210,30 +218,45 @@ class Session:
         changed[:, begin:end] += values
         return changed
 
-    def _add_by_row(self, resid: Tensor, part: Part, state: ForwardState) -> Tensor:
+    def _add_by_row(self, resid: Tensor, parts: Sequence[Part], state: ForwardState) -> Tensor:
+        """Parts that go to rows of their own, or to prompts of different lengths, all at once.
+
+        Where they go is worked out on the host: it waits for the device once in a pass, not once for every part.
+        """
         batch, width = resid.shape[:2]
-        if state.offset > 0 and needs_length(part.placement):
+        starts, lengths = self._where_prompts_are(state, batch, width)
+        places: list[Tensor] = []
+        table: list[Tensor] = []
+        begin = 0
+        for part in parts:
+            rows = torch.arange(batch) if part.rows is None else part.rows.cpu()
+            if state.offset == 0:
+                check_fit(part.placement, part.span, int(lengths[rows].min()))
+            first = first_positions(part.placement, part.span, lengths[rows])
+            columns = (starts[rows] + first)[:, None] + torch.arange(part.span) - state.offset
+            inside = (columns >= 0) & (columns < width)
+            if state.offset > 0 and not bool(inside.any()):
+                continue
+            _note(part.receipt, range(int(first[0]), int(first[0]) + part.span), len(rows))
+            entries = begin + torch.arange(part.span).expand_as(columns)
+            places.append(torch.stack([rows[:, None].expand_as(columns), columns, entries])[:, inside])
+            table.append(part.values_like(resid))
+            begin += part.span
+        if not table:
             return resid
-        rows = torch.arange(batch, device=resid.device) if part.rows is None else part.rows.to(resid.device)
+        row, column, entry = torch.cat(places, dim=1).to(resid.device)
+        return resid.index_put((row, column), torch.cat(table)[entry], accumulate=True)
+
+    def _where_prompts_are(self, state: ForwardState, batch: int, width: int) -> tuple[Tensor, Tensor]:
+        """Where each row's prompt begins, and how long it is, on the host; read from the device once in a pass."""
         prompt_width = width if self.prompt_width is None else self.prompt_width
         if state.attention_mask is None:
-            starts = torch.zeros_like(rows)
-            lengths = torch.full_like(rows, prompt_width)
-        else:
-            mask = state.attention_mask.to(resid.device)[rows] != 0
-            starts = mask.long().argmax(-1)
+            return torch.zeros(batch, dtype=torch.long), torch.full((batch,), prompt_width)
+        if self._prompts is None or self._prompts[0] is not state.attention_mask:
+            mask = state.attention_mask.cpu() != 0
             lengths = mask[:, : state.offset + prompt_width].sum(-1)
-        if state.offset == 0:
-            check_fit(part.placement, part.span, int(lengths.min()))
-        first = first_positions(part.placement, part.span, lengths)
-        columns = starts[:, None] + first[:, None] + torch.arange(part.span, device=resid.device) - state.offset
-        inside = (columns >= 0) & (columns < width)
-        if state.offset > 0 and not bool(inside.any()):
-            return resid
-        place = range(int(first[0]), int(first[0]) + part.span) if not part.receipt.applications else ()
-        _note(part.receipt, place, len(rows))
-        values = part.values_like(resid) * inside[..., None].to(resid.dtype)
-        return resid.index_put((rows[:, None], columns.clamp(0, width - 1)), values, accumulate=True)
+            self._prompts = state.attention_mask, mask.long().argmax(-1), lengths
+        return self._prompts[1:]
 
 
 @contextmanager

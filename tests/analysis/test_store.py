@@ -9,7 +9,6 @@ import resource
 import signal
 import sqlite3
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,13 +17,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tqdm.auto import tqdm
 
 import steerlens as sl
 import steerlens.cli as cli
-from steerlens.analysis import parts, store
+from steerlens.analysis import parts, sqlite_file, store
 from steerlens.analysis.metrics import words
+from steerlens.analysis.run_keys import Planned
 from tests.conftest import KINDS, loaded
+from tests.processes import ended, in_child, let_in, unprivileged
 
 # Processes killed at random moments (and 20 more at chosen ones); more where there is time for it.
 KILLS = int(os.environ.get("STEERLENS_KILLS", "50"))
@@ -81,22 +81,6 @@ def contents(path: Path) -> dict[str, int]:
         ).fetchone()
         assert total == distinct == sum(count for *_, count in runs)
         return {key: count for key, finished, count in runs if finished}
-
-
-def in_child(work: Callable[[], None], *, wait: bool = True) -> int:
-    """The process in which `work` runs (a fork, which has everything imported), or its exit status after the end."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            # tqdm's lock is a semaphore that forks share: one who dies with it would stop everybody.
-            tqdm.set_lock(threading.RLock())
-            work()
-            status = 0
-        finally:
-            os._exit(status)  # nothing of pytest's
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if wait else child
 
 
 def test_a_store_changes_nothing(model: Any, expected: pd.DataFrame, tmp_path: Path) -> None:
@@ -242,7 +226,7 @@ def test_processes_killed_at_random_moments_lose_and_double_nothing(
         child = in_child(lambda path=path: run(model, path), wait=False)  # type: ignore[misc]
         time.sleep(moments.uniform(0, 0.7 * whole))
         os.kill(child, signal.SIGKILL)
-        was_killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        was_killed += ended(child) < 0
         kills += 1
         finished = len(contents(path)) if path.exists() else 0
         assert finished >= before, "a finished condition was lost"
@@ -259,7 +243,7 @@ def test_a_process_killed_before_any_statement_loses_nothing(
     model: Any, expected: pd.DataFrame, tmp_path: Path, monkeypatch
 ) -> None:
     """Not at random: the process dies before the k-th statement that SQLite is given, inside transactions too."""
-    connect = store._connect
+    connect = sqlite_file._connect
 
     def dying_before(k: int) -> Callable[[Path, str], sqlite3.Connection]:
         left = [k]
@@ -279,9 +263,9 @@ def test_a_process_killed_before_any_statement_loses_nothing(
     path = tmp_path / "runs.sqlite"
     deaths, finished = 0, 0
     for k in (*range(1, 16), *range(16, 200, 23)):
-        monkeypatch.setattr(store, "_connect", dying_before(k))
+        monkeypatch.setattr(sqlite_file, "_connect", dying_before(k))
         status = in_child(lambda path=path: run(model, path))  # type: ignore[misc]
-        monkeypatch.setattr(store, "_connect", connect)
+        monkeypatch.setattr(sqlite_file, "_connect", connect)
         deaths += status == -signal.SIGKILL
         now = len(contents(path))
         assert now >= finished
@@ -305,10 +289,10 @@ def test_two_processes_share_a_store(model: Any, expected: pd.DataFrame, tmp_pat
             time.sleep(0.15)
             victim = children.pop()
             os.kill(victim, signal.SIGKILL)
-            os.waitpid(victim, 0)  # this one: the other may have ended first
+            ended(victim)  # this one: the other may have ended first
             (tmp_path / "b").unlink()
         for child in children:
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert ended(child) == 0
         for name in ("a", "b")[: len(children)]:
             same(pd.read_pickle(tmp_path / name), expected)
         assert len(contents(path)) == CONDITIONS
@@ -317,7 +301,7 @@ def test_two_processes_share_a_store(model: Any, expected: pd.DataFrame, tmp_pat
 
 def test_two_processes_divide_the_work(tmp_path: Path) -> None:
     """What one has claimed the other leaves alone, unless it is overdue."""
-    plan = [store.Planned(f"c{i}", "steered", 0, 1.0, "front", f"key{i}") for i in range(4)]
+    plan = [Planned(f"c{i}", "steered", 0, 1.0, "front", f"key{i}") for i in range(4)]
     two = [("key0", "key1"), ("key2", "key3")]
     with store.Store(tmp_path / "a") as first, store.Store(tmp_path / "a") as second:
         settings = {"prompts": ["p"], "seed": 0}
@@ -334,6 +318,22 @@ def test_two_processes_divide_the_work(tmp_path: Path) -> None:
         second.write({"key2": frame.assign(completion="y"), "key3": frame})  # too late: the first stays
         assert second.claim(sweep, two) == ("key0", "key1")
         assert second.frame(sweep)["completion"].tolist() == ["x", "x"]
+
+
+def test_what_does_not_fit_the_plan_is_not_kept(tmp_path: Path) -> None:
+    """A run with too few completions, or one that nobody has planned, would be lost, or be taken for damage later."""
+    plan = [Planned(f"c{i}", "steered", 0, 1.0, "front", f"key{i}") for i in range(2)]
+    frame = pd.DataFrame({"sample": [0, 1], "completion": ["x", "y"], "n_tokens": 1, "finished": True})
+    with store.Store(tmp_path / "a") as kept:
+        sweep = kept.register(plan, rows=2, settings={"prompts": ["p"], "seed": 0})
+        for few in (frame.iloc[:1], frame.iloc[:0], frame.iloc[[0, 1, 1]].assign(sample=[0, 1, 1])[1:]):
+            with pytest.raises(sl.SteerlensError, match=r"a condition of 2 completions was given .; nothing is kept"):
+                kept.write({"key0": frame, "key1": few})
+        with pytest.raises(sl.SteerlensError, match="removed or replaced"):
+            kept.write({"key0": frame, "key9": frame})
+        assert set(kept.missing(sweep)) == {"key0", "key1"}
+        kept.write({"key0": frame, "key1": frame})
+        assert kept.frame(sweep)["completion"].tolist() == ["x", "y"] * 2
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
@@ -443,24 +443,9 @@ def closed_folder(tmp_path: Path) -> Iterator[Path]:
     """A folder in which the test's unprivileged children cannot write."""
     folder = tmp_path / "closed"
     folder.mkdir()
-    # pytest's folders are for the owner alone; an unprivileged child must get in.
-    for parent in (folder, *folder.parents):
-        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o055)
+    let_in(folder)
     yield folder
     folder.chmod(0o755)
-
-
-def unprivileged(work: Callable[[], None]) -> int:
-    """The exit status of `work` in a process to which file permissions apply (root's ignores them)."""
-
-    def without_rights() -> None:
-        if os.getuid() == 0:
-            os.setgid(65534)
-            os.setuid(65534)
-        work()
-
-    return in_child(without_rights)
 
 
 def test_a_read_only_place(model: Any, closed_folder: Path) -> None:
@@ -503,7 +488,7 @@ def test_a_full_disk(model: Any, expected: pd.DataFrame, tmp_path: Path) -> None
 
 
 def test_a_store_that_another_process_keeps_locked(model: Any, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite_file, "_BUSY_SECONDS", 0.2)
     path = tmp_path / "runs.sqlite"
     run(model, path, layers=[0])
     with closing(sqlite3.connect(path, isolation_level=None)) as db:

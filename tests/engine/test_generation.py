@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import steerlens as sl
-from steerlens.engine.sampler import Sampling
 from steerlens.engine.sampling import sample
+from steerlens.engine.sampling_settings import Sampling
 from steerlens.steering import Condition, Injection, as_conditions
 from steerlens.steering.prompts import prompt_ids
 from tests import reference

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import random
-import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -17,9 +17,13 @@ from hypothesis import strategies as st
 from jaxtyping import config
 from torch import Tensor
 
-from steerlens.engine import sampler
-from steerlens.engine.sampler import Sampling, TokenCounts, next_tokens, row_keys, sampling_log_probs, uniforms
+from steerlens.engine import nucleus
+from steerlens.engine.random_streams import row_keys, uniforms
+from steerlens.engine.sampler import likely_tokens, next_tokens, sampling_log_probs
+from steerlens.engine.sampling_settings import Sampling
+from steerlens.engine.token_counts import TokenCounts
 from steerlens.errors import SteerlensError
+from tests.random_rows import chi_square_z, gaussian, stream
 
 PLAIN = Sampling(top_p=1.0, frequency_penalty=0.0)
 
@@ -31,35 +35,15 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def shapes_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As users have it: shapes in signatures are not checked, and bad ones reach the function's own messages."""
-    monkeypatch.setattr(config, "jaxtyping_disable", True)
-
-
-def gaussian(rows: int, d_vocab: int, *, scale: float = 3.0, seed: int = 0) -> Tensor:
-    return torch.randn(rows, d_vocab, generator=torch.Generator().manual_seed(seed)) * scale
-
-
-def stream(n: int, *, seed: int = 0, step: int = 0) -> Tensor:
-    return uniforms(row_keys(seed, [[1, 2, 3]], n)[0], step)
-
-
-def chi_square_z(observed: Tensor, expected: Tensor) -> float:
-    """How many standard deviations Pearson's statistic lies from its mean (Wilson and Hilferty's cube root)."""
-    degrees = len(observed) - 1
-    statistic = ((observed.double() - expected) ** 2 / expected).sum().item()
-    spread = 2 / (9 * degrees)
-    return ((statistic / degrees) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
-
-
 def plain_rule(
     row: list[float], sampling: Sampling, prompt: list[int] = ()
 ) -> tuple[list[int], dict[int, float], float]:
     """The formula in plain Python: kept tokens in order, their probabilities, distance to the next decision."""
     adjusted = [x / sampling.temperature - sampling.frequency_penalty * prompt.count(i) for i, x in enumerate(row)]
     order = sorted((i for i, x in enumerate(adjusted) if x > -math.inf), key=lambda i: (-adjusted[i], i))
-    margin = math.inf
+    # Two that are equal in float32 may not be in float64, and the other way round: then their order is open.
+    steps = [adjusted[i] - adjusted[j] for i, j in itertools.pairwise(order)]
+    margin = min([step for step in steps if step > 0], default=math.inf)
     if sampling.top_k is not None and sampling.top_k < len(order):
         kth = adjusted[order[sampling.top_k - 1]]
         gaps = [abs(adjusted[i] - kth) for i in order if adjusted[i] != kth]
@@ -74,176 +58,6 @@ def plain_rule(
     total = math.fsum(mass[: len(order)])
     return order, {i: m / total for i, m in zip(order, mass, strict=False)}, margin
 
-
-# ----------------------------------------------------------------------------------------------------------- settings
-
-
-@pytest.mark.parametrize("seed", ["zero", 1.5, None])
-def test_a_seed_is_a_whole_number(seed: object, shapes_unchecked: None) -> None:
-    with pytest.raises(SteerlensError, match=re.escape(f"the seed must be a whole number, got {seed!r}")):
-        row_keys(seed, [[1, 2]], 1)  # type: ignore[arg-type]
-
-
-def test_defaults_are_the_papers() -> None:
-    assert Sampling() == Sampling(temperature=1.0, top_k=None, top_p=0.3, frequency_penalty=1.0)
-    assert not Sampling().greedy
-    assert Sampling(temperature=0).greedy
-    assert Sampling().needs_counts
-    assert not Sampling(frequency_penalty=0).needs_counts
-    assert not Sampling(temperature=0).needs_counts
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Sampling().top_p = 0.5  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *[("temperature", v) for v in (-0.1, math.inf, math.nan)],
-        *[("top_k", v) for v in (0, -3, 2.5, True)],
-        *[("top_p", v) for v in (0.0, -0.2, 1.01, math.nan)],
-        *[("frequency_penalty", v) for v in (math.inf, -math.inf, math.nan)],
-    ],
-)
-def test_bad_settings_are_refused_in_one_line(field: str, value: float) -> None:
-    with pytest.raises(SteerlensError, match=f"^{field} is ") as caught:
-        Sampling(**{field: value})
-    assert "needs" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-# ----------------------------------------------------------------------------------------------------- random numbers
-
-
-def test_uniforms_are_splitmix64() -> None:
-    whole = (1 << 64) - 1
-
-    def mixed(x: int) -> int:
-        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & whole
-        x = (x ^ (x >> 27)) * 0x94D049BB133111EB & whole
-        return x ^ (x >> 31)
-
-    keys = [0, 1, -1, 2**63 - 1, -(2**63), *row_keys(5, [[7, 8]], 20)[0].tolist()]
-    for step in (0, 1, 39, 10**6, 2**40):
-        expected = [(mixed((mixed(k & whole) + (step + 1) * 0x9E3779B97F4A7C15) & whole) >> 11) / 2**53 for k in keys]
-        assert uniforms(torch.tensor(keys), step).tolist() == expected
-        assert uniforms(torch.tensor(keys), torch.full((len(keys),), step)).tolist() == expected
-
-
-def test_uniforms_of_a_row_do_not_see_the_batch() -> None:
-    keys = row_keys(0, [[1], [2, 3]], 50).flatten()
-    together = uniforms(keys, 7)
-    assert together.dtype == torch.float64
-    assert torch.cat([uniforms(key[None], 7) for key in keys]).equal(together)
-    steps = torch.arange(len(keys))
-    assert uniforms(keys, steps).tolist() == [uniforms(k[None], s).item() for s, k in enumerate(keys)]
-
-
-@pytest.mark.parametrize("kind", ["hashed keys", "neighbouring keys", "steps of one key", "steps of key 0"])
-def test_uniforms_are_uniform_and_independent(kind: str) -> None:
-    n = 100_000
-    if kind == "hashed keys":
-        u = stream(n, step=3)
-    elif kind == "neighbouring keys":
-        u = uniforms(torch.arange(n), 3)
-    else:
-        key = row_keys(0, [[1, 2]], 1)[0] if kind == "steps of one key" else torch.zeros(1, dtype=torch.int64)
-        u = uniforms(key.expand(n), torch.arange(n))
-    assert 0 <= u.min() < 1e-4
-    assert 1 - 1e-4 < u.max() < 1
-    assert u.unique().numel() == n
-    cells = (u * 1000).long()
-    assert abs(chi_square_z(cells.bincount(minlength=1000), torch.full((1000,), n / 1000))) < 4
-    for lag in (1, 2, 3, 16, 40):  # pairs fill the square evenly; this sees more than the correlation does
-        pairs = (u[:-lag] * 20).long() * 20 + (u[lag:] * 20).long()
-        assert abs(chi_square_z(pairs.bincount(minlength=400), torch.full((400,), (n - lag) / 400))) < 4
-    bits = (u * 2**53).long()
-    ones = torch.stack([(bits >> b & 1).sum() for b in range(53)])
-    assert ((ones - n / 2).abs() < 5 * math.sqrt(n) / 2).all()
-
-
-def test_streams_of_many_keys_over_many_steps_are_unrelated() -> None:
-    keys = row_keys(0, [[1], [1, 2], [9] * 12], 100).flatten()
-    table = torch.stack([uniforms(keys, step) for step in range(60)], 1)  # [300 60]
-    for rows in (table, table.T):
-        correlation = torch.corrcoef(rows)
-        width = rows.shape[1]
-        z = correlation[~torch.eye(len(rows), dtype=torch.bool)] * math.sqrt(width)
-        assert abs(z.var().item() - 1) < 0.1
-        assert z.abs().max() < 6
-    assert abs(chi_square_z((table.flatten() * 100).long().bincount(minlength=100), torch.full((100,), 180.0))) < 4
-
-
-def test_row_keys_are_pinned() -> None:
-    """A change here changes every completion of every seed: it is a break of the format, not a detail."""
-    assert row_keys(0, [[50256, 40, 5465]], 2).tolist() == PINNED_KEYS
-    assert uniforms(row_keys(0, [[50256, 40, 5465]], 2)[0], 0).tolist() == PINNED_UNIFORMS
-
-
-PINNED_KEYS = [[-4987402910539935457, -6871996594101510912]]
-PINNED_UNIFORMS = [0.029586565288754696, 0.4832693257763555]
-
-
-def test_row_keys_differ_with_seed_prompt_and_sample_only() -> None:
-    prompts = [[1], [2], [1, 2], [2, 1], [1, 2, 0], [0, 1, 2], [], [0], [0, 0], [12], [258]]
-    seeds = [0, 1, -1, 10, 2**64, -(2**80)]
-    keys = torch.stack([row_keys(seed, prompts, 50) for seed in seeds])
-    assert keys.unique().numel() == len(seeds) * len(prompts) * 50
-    alone = torch.cat([row_keys(0, [prompt], 3) for prompt in reversed(prompts)]).flip(0)
-    assert alone.equal(keys[0, :, :3])
-    assert row_keys(0, [(1, 2)], 3).equal(row_keys(0, [torch.tensor([1, 2]).tolist()], 3))
-    assert row_keys(0, [], 3).shape == (0, 3)
-    assert row_keys(0, [[1]], 0).shape == (1, 0)
-    with pytest.raises(SteerlensError, match="n_samples is -1"):
-        row_keys(0, [[1]], -1)
-
-
-# ------------------------------------------------------------------------------------------------------------- counts
-
-
-@given(st.data())
-def test_counts_equal_a_plain_count(data: st.DataObject) -> None:
-    d_vocab = data.draw(st.integers(1, 6))
-    token = st.integers(0, d_vocab - 1)
-    rows = data.draw(st.lists(st.lists(token, max_size=5), min_size=1, max_size=4))
-    width = max(map(len, rows)) + data.draw(st.integers(0, 2))
-    pad = data.draw(token)
-    left = data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
-    padded = [
-        [pad] * (width - len(r)) + r if side else r + [pad] * (width - len(r))
-        for r, side in zip(rows, left, strict=True)
-    ]
-    mask = [
-        [0] * (width - len(r)) + [1] * len(r) if side else [1] * len(r) + [0] * (width - len(r))
-        for r, side in zip(rows, left, strict=True)
-    ]
-    shape = (len(rows), width)
-    counts = TokenCounts.of_prompts(
-        torch.tensor(padded, dtype=torch.int64).view(shape), torch.tensor(mask, dtype=torch.int64).view(shape)
-    )
-
-    def check(counts: TokenCounts, rows: list[list[int]]) -> None:
-        expected = [[row.count(t) for t in range(d_vocab)] for row in rows]
-        assert counts.dense(d_vocab).tolist() == expected
-        # Slots of one token agree, or the result of writing them would depend on their order.
-        for tokens, times, row in zip(counts.tokens.tolist(), counts.times.tolist(), expected, strict=True):
-            assert times == [row[t] for t in tokens]
-
-    check(counts, rows)
-    for _ in range(data.draw(st.integers(0, 4))):
-        new = data.draw(st.lists(token, min_size=len(rows), max_size=len(rows)))
-        counts, rows = counts.add(torch.tensor(new)), [[*row, t] for row, t in zip(rows, new, strict=True)]
-        check(counts, rows)
-        keep = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=4))
-        check(counts.select(torch.tensor(keep)), [rows[i] for i in keep])
-    check(counts.repeat(3), [row for row in rows for _ in range(3)])
-
-
-def test_counts_without_mask_count_everything() -> None:
-    counts = TokenCounts.of_prompts(torch.tensor([[5, 5, 1, 5]]))
-    assert counts.dense(6).tolist() == [[0, 1, 0, 0, 0, 3]]
-
-
-# ------------------------------------------------------------------------------------------------------- distribution
 
 LOGIT = st.one_of(
     st.integers(-3, 3).map(float),  # ties
@@ -296,7 +110,7 @@ def test_nucleus_keeps_the_token_that_crosses_and_one_more_when_it_is_met_exactl
     log_probs = sampling_log_probs(logits, sampling)
     assert (log_probs > -math.inf).tolist() == [[i < kept for i in range(4)]]
     assert log_probs[0, :kept].exp().tolist() == pytest.approx([1 / kept] * kept)
-    for draw in (next_tokens, sampler._drawn_by_sorting, sampler._drawn_by_bins):
+    for draw in (next_tokens, nucleus.drawn_by_sorting, nucleus.drawn_by_bins):
         found = [draw(logits, sampling, torch.tensor([j / 60], dtype=torch.float64), None).item() for j in range(60)]
         assert found == [j * kept // 60 for j in range(60)]
 
@@ -391,57 +205,6 @@ def test_penalty_counts_bos_and_every_repetition_but_no_padding() -> None:
     assert halved.equal(found)  # the penalty comes after the temperature
 
 
-# --------------------------------------------------------------------------------------------- one answer, many paths
-
-KINDS = {
-    "peaked": lambda b, v: gaussian(b, v, scale=4.0),
-    "flat": lambda b, v: gaussian(b, v, scale=0.3),  # the nucleus is far wider than any slice
-    "uniform": lambda b, v: torch.zeros(b, v),
-    "ties": lambda b, v: gaussian(b, v).round(),
-    "bfloat16": lambda b, v: gaussian(b, v).bfloat16(),
-    "shifted": lambda b, v: gaussian(b, v) - 110.0,
-    "sparse": lambda b, v: gaussian(b, v).masked_fill(gaussian(b, v, seed=5) < 3.0, -math.inf).index_fill(1, ZERO, 0.5),
-    "steep": lambda b, v: -torch.arange(v).expand(b, v) * 7.0,
-}
-ZERO = torch.tensor([0])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("d_vocab", [1, 2, 65, 300, 5000])
-@pytest.mark.parametrize("top_p", [1e-4, 0.3, 1 - 2.0**-53])
-def test_all_paths_draw_the_same(kind: str, d_vocab: int, top_p: float) -> None:
-    batch = 24
-    logits = KINDS[kind](batch, d_vocab)
-    tokens = torch.randint(0, d_vocab, (batch, 9), generator=torch.Generator().manual_seed(2))
-    counts, u = TokenCounts.of_prompts(tokens), stream(batch)
-    for sampling in (Sampling(top_p=top_p), Sampling(top_p=top_p, top_k=100, frequency_penalty=0.0)):
-        expected = sampler._drawn_by_sorting(logits, sampling, u, counts)
-        assert next_tokens(logits, sampling, u, counts).equal(expected)
-        assert sampler._drawn_by_bins(logits, sampling, u, counts).equal(expected)
-        top = sampler._top_by_group(logits, sampling, counts)
-        drawn, found = sampler._drawn_from_top(top, u, top_p)
-        assert drawn[found].equal(expected[found])
-        allowed = sampling_log_probs(logits, sampling, counts).gather(1, expected[:, None])
-        assert (allowed > -math.inf).all()
-        if d_vocab <= 256:
-            assert found.all()
-        if d_vocab == 5000 and kind in ("flat", "uniform") and top_p > 0.2 and sampling.top_k is None:
-            assert not found.any()  # so that the whole vocabulary has been drawn from
-
-
-def test_the_device_s_paths_run_in_groups_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits, u = gaussian(11, 700), stream(11)
-    counts = TokenCounts.of_prompts(logits.topk(4).indices)
-    expected = [next_tokens(logits, s, u, counts) for s in (Sampling(), PLAIN)]
-    monkeypatch.setattr(sampler, "_groups", lambda logits: [slice(0, 4), slice(4, 8), slice(8, 11)])
-    assert sampler._drawn_by_sorting(logits, Sampling(), u, counts).equal(expected[0])
-    assert sampler._drawn_from_top(sampler._top_by_group(logits, Sampling(), counts), u, 0.3)[0].equal(expected[0])
-    assert sampler._drawn_by_id(logits, PLAIN, u, counts).equal(expected[1])
-
-
-# ----------------------------------------------------------------------------------------------- what must not matter
-
-
 @pytest.mark.parametrize("d_vocab", [1, 3, 17, 64, 255, 1000, 8191, 50257])
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(top_p=0.97), Sampling(top_p=1.0)], ids=str)
 def test_a_row_does_not_see_its_batch(d_vocab: int, sampling: Sampling, threads: None) -> None:
@@ -451,15 +214,11 @@ def test_a_row_does_not_see_its_batch(d_vocab: int, sampling: Sampling, threads:
     prompts = torch.randint(0, d_vocab, (batch, 7), generator=torch.Generator().manual_seed(3))
     u, counts = stream(batch), TokenCounts.of_prompts(prompts)
     expected = next_tokens(logits, sampling, u, counts)
-    top = sampler._top_by_row(logits, sampling, counts)
     generator = torch.Generator().manual_seed(4)
     for size in (1, 2, 3, 8, batch):
         rows = torch.randperm(batch, generator=generator)[:size]
         part = counts.select(rows)
         assert next_tokens(logits[rows], sampling, u[rows], part).equal(expected[rows])
-        alone = sampler._top_by_row(logits[rows], sampling, part)
-        assert alone.weights.equal(top.weights[rows])  # to the last bit, not only in the token that came of it
-        assert alone.total.equal(top.total[rows])
     # neither its place in memory
     strided = torch.zeros(batch, 3, d_vocab + 5)
     strided[:, 1, 2:-3] = logits
@@ -521,59 +280,9 @@ def test_logits_that_require_gradients_are_welcome() -> None:
     assert found.equal(next_tokens(logits, Sampling(frequency_penalty=0), u))
 
 
-# ---------------------------------------------------------------------------------------------------------- bad input
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, "all -inf"])
-@pytest.mark.parametrize("sampling", [Sampling(), PLAIN, Sampling(temperature=0), Sampling(top_k=3)], ids=str)
-def test_rows_without_a_distribution_are_an_error(value: float | str, sampling: Sampling) -> None:
-    logits = gaussian(4, 300)
-    if isinstance(value, str):
-        logits[2] = -math.inf
-    else:
-        logits[2, 17] = value
-    counts = TokenCounts.of_prompts(torch.zeros(4, 1, dtype=torch.int64))
-    with pytest.raises(SteerlensError, match=r"^row 2: the largest logit"):
-        next_tokens(logits, sampling, stream(4), counts)
-    with pytest.raises(SteerlensError, match=r"^row 2: the largest logit"):
-        sampling_log_probs(logits, sampling, counts)
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_where_nothing_may_wait_a_lost_row_gets_no_token_and_the_others_theirs(
-    value: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logits, u = gaussian(4, 300), stream(4)
-    expected = [next_tokens(logits, s, u, TokenCounts.of_prompts(ZERO.expand(4, 1))) for s in (Sampling(), PLAIN)]
-    logits[1] = value
-    counts = TokenCounts.of_prompts(ZERO.expand(4, 1))
-
-    def without_waiting(tokens: Tensor, largest: Tensor) -> Tensor:
-        return torch.where(largest.isfinite(), tokens, sampler.NO_TOKEN)
-
-    monkeypatch.setattr(sampler, "_settled", without_waiting)
-    by_sorting = sampler._drawn_by_sorting(logits, Sampling(), u, counts)
-    from_top, found = sampler._drawn_from_top(sampler._top_by_group(logits, Sampling(), counts), u, 0.3)
-    by_id = sampler._drawn_by_id(logits, PLAIN, u, counts)
-    assert found.all()
-    for tokens, right in ((by_sorting, expected[0]), (from_top, expected[0]), (by_id, expected[1])):
-        assert tokens[[0, 2, 3]].equal(right[[0, 2, 3]])
-        assert tokens[1] == sampler.NO_TOKEN
-    assert counts.add(by_sorting).dense(300)[1, 0] == 2
-
-
-def test_minus_infinity_means_never() -> None:
-    logits = torch.full((200, 50), -math.inf)
-    logits[:, [3, 30]] = 0.0
-    for sampling in (
-        PLAIN,
-        Sampling(top_p=0.9, frequency_penalty=0),
-        Sampling(top_k=40, top_p=1.0, frequency_penalty=0),
-    ):
-        assert set(next_tokens(logits, sampling, stream(200)).tolist()) == {3, 30}
-
-
-def test_what_is_missing_is_named(shapes_unchecked: None) -> None:
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As users have it: shapes in signatures are not checked, and bad ones reach the function's own messages.
+    monkeypatch.setattr(config, "jaxtyping_disable", True)
     logits, u = gaussian(3, 10), stream(3)
     counts = TokenCounts.of_prompts(torch.zeros(3, 2, dtype=torch.int64))
     with pytest.raises(SteerlensError, match=r"frequency_penalty is 1\.0 but counts are not given"):
@@ -584,8 +293,6 @@ def test_what_is_missing_is_named(shapes_unchecked: None) -> None:
         next_tokens(logits, PLAIN)
     with pytest.raises(SteerlensError, match=r"uniforms: shape \[2\], for 3 rows"):
         next_tokens(logits, PLAIN, u[:2])
-    with pytest.raises(SteerlensError, match=r"tokens are \[2, 3\] but mask is \[2, 4\]; give one entry per token"):
-        TokenCounts.of_prompts(torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 4))
     with pytest.raises(SteerlensError, match="give floating-point"):
         next_tokens(logits[:, :0], PLAIN, u)
     with pytest.raises(SteerlensError, match="give floating-point"):
@@ -599,10 +306,17 @@ def test_no_rows_no_tokens() -> None:
         assert found.shape == (0,)
         assert found.dtype == torch.int64
         assert sampling_log_probs(torch.zeros(0, 9), sampling, counts).shape == (0, 9)
+        assert likely_tokens(torch.zeros(0, 9), sampling, stream(0), counts)[1].shape == (0,)
     assert counts.add(torch.zeros(0, dtype=torch.int64)).tokens.shape == (0, 4)
 
 
-# --------------------------------------------------------------------------------------------------------- on a device
+@pytest.mark.parametrize("sampling", [Sampling(), PLAIN, Sampling(temperature=0)], ids=str)
+def test_on_the_cpu_nothing_needs_guessing(sampling: Sampling) -> None:
+    logits, u = gaussian(9, 5000, scale=1.0), stream(9)
+    counts = TokenCounts.of_prompts(logits.topk(3).indices)
+    tokens, certain = likely_tokens(logits, sampling, u, counts)
+    assert certain.all()
+    assert tokens.equal(next_tokens(logits, sampling, u, counts))
 
 
 @pytest.mark.gpu
@@ -621,7 +335,9 @@ def test_cuda_draws_the_same_without_waiting() -> None:
             found = next_tokens(logits, sampling, u, counts)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        assert next_tokens(logits, sampling, u, counts, allow_sync=True).equal(found)
+        tokens, certain = likely_tokens(logits, sampling, u, counts)
+        assert tokens[certain].equal(found[certain])
+        assert certain.float().mean() > 0.8
         rows = torch.tensor([5, 299, 0, 14], device="cuda")
         for size in (1, 4):
             part = rows[:size]

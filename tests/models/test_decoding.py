@@ -131,6 +131,20 @@ def test_a_prompt_is_held_once_whatever_the_number_of_samples() -> None:
     assert {layer.prefix_keys.shape[0] for layer in decoder._layers} == {2}
 
 
+@pytest.mark.skipif(not HAS_HOOKED_TRANSFORMER, reason="this TransformerLens has bridges only")
+@torch.no_grad()
+def test_tokens_are_forgotten_as_if_they_had_never_been() -> None:
+    for architecture in reference.ARCHITECTURES:
+        straight, back = (begun(loaded(architecture, "hooked"), rows_of([5, 3]), samples=2) for _ in range(2))
+        for token in (1, 2, 3):
+            expected = straight.step(torch.full((4,), token))
+        for token in (1, 7, 8):
+            back.step(torch.full((4,), token))
+        back.rewind(2)
+        back.step(torch.full((4,), 2))
+        assert torch.equal(back.step(torch.full((4,), 3)), expected)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_HOOKED_TRANSFORMER, reason="this TransformerLens has bridges only")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")

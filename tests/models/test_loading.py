@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ with sl.steer(model, love):
 
 
 def test_missing_demo_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("steerlens.models.loading.DEMO_MODEL_PATH", tmp_path)
+    monkeypatch.setattr("steerlens.models.checkpoints.DEMO_MODEL_PATH", tmp_path)
     with pytest.raises(sl.SteerlensError, match=r"embedded model is missing.*train_demo_model\.py"):
         load_model("demo")
 
@@ -309,6 +310,41 @@ def test_what_a_live_model_cannot_become(kind: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(sl.SteerlensError, match=r"device='cuda' was asked for but the model is live on cpu"):
         load_model(model, device="cuda")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_device_map_reads_straight_onto_its_devices(dtype: str) -> None:
+    spread = load_model("demo", device_map={"": "cpu"}, dtype=dtype)
+    plain = load_model("demo", bridge=True, processing=False, dtype=dtype, device="cpu")
+    assert is_bridge(spread)
+    assert {weight.dtype for weight in spread.parameters()} == {getattr(torch, dtype)}
+    tokens = plain.to_tokens("I went up to my friend")
+    assert torch.equal(spread(tokens), plain(tokens))
+    assert sl.actadd(spread, "Love", "Hate", layer=2).model == sl.actadd(plain, "Love", "Hate", layer=2).model
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "cpu"}, "device='cpu' does not go with device_map"),
+        ({"bridge": False}, "bridge=False does not go with device_map"),
+        ({"processing": True}, "processing=True does not go with device_map"),
+        ({"source": nn.Linear(2, 2)}, "a Linear is in memory already; give its name or directory"),
+        ({"device_map": "nonsense"}, "cannot read a model from .*nonsense"),
+        ({"device_map": {"": "disk"}}, "leaves part of 'demo' on the disk"),
+        ({"source": "./nowhere"}, "no directory at './nowhere'"),
+    ],
+)
+def test_what_a_device_map_cannot_do(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(sl.SteerlensError, match=message):
+        load_model(**{"source": "demo", "device_map": "auto"} | settings)
+
+
+def test_a_hugging_face_model_on_several_devices_is_not_copied() -> None:
+    model = deepcopy(plain_model("gpt2"))
+    model.hf_device_map = {"transformer": 0, "lm_head": 1}
+    with pytest.raises(sl.SteerlensError, match="spread over 2 devices and cannot be copied; give its name or dir"):
+        load_model(model, tokenizer=make_tokenizer())
 
 
 @pytest.mark.parametrize("tokenizer", ["gpt2", 5, []])

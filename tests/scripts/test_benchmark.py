@@ -45,6 +45,7 @@ def test_all_contenders_run_and_the_page_holds_their_numbers(
     found = [
         *contenders.next_token_grid(demo, demo, factors=[1.0], rounds=1),
         *contenders.sampling_sweep(demo, demo, source, [], layers=1, n=2, new=3, rounds=1),
+        contenders.search(demo, coeffs=2, prompts=2, n=1, new=3, rounds=1, goal="≤ 60 s"),
         contenders.premium(demo, rounds=1),
         contenders.import_time(1),
     ]

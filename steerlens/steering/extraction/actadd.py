@@ -76,12 +76,14 @@ def actadd(
     chosen = which_layers(model, layer, layers)
     padded = pair.padded(model)
     activations = resid_pre(model, padded.ids, chosen, live_hooks=live_hooks)
-    differs = (padded.ids[0] != padded.ids[1]).int().cummax(0).values  # 1 from the first differing token on
-    origin = stamp(model)
+    # True from the first differing token on.
+    differs = (padded.ids[0] != padded.ids[1]).int().cummax(0).values.bool()[:, None]
+    origin, tokens = stamp(model), padded.ids.tolist()
     vectors = {
         one: SteeringVector(
             # Two rows of one batch may round differently even on equal input: the shared prefix is zero by law.
-            values=torch.where(differs[:, None].bool(), both[0] - both[1], 0.0),
+            # (A model spread over several devices has each layer's activations on that layer's.)
+            values=torch.where(differs.to(both.device), both[0] - both[1], 0.0),
             layer=one,
             model=origin,
             label=f"{pair.positive.strip() or repr(pair.positive)} − {pair.negative.strip() or repr(pair.negative)}",
@@ -90,7 +92,7 @@ def actadd(
                 "positive": pair.positive,
                 "negative": pair.negative,
                 "pad": pair.pad,
-                "tokens": padded.ids.tolist(),
+                "tokens": tokens,
             },
         )
         for one, both in activations.items()

@@ -1,0 +1,55 @@
+"""Keys of runs: what a condition's completions depend on, in 32 digits, and nothing else.
+
+Equal keys mean equal completions, whenever, wherever and in whatever company they are computed. So a key is all that is
+needed to find them again, in a store or in a ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steerlens.steering import Condition
+
+# Part of every key. To be raised when the same job would give other completions than before.
+_REVISION = 1
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A condition of a sweep as its table shows it, and the key of its completions."""
+
+    label: str
+    role: str
+    layer: int | None
+    coeff: float
+    placement: str
+    key: str
+
+    @staticmethod
+    def of(condition: Condition, role: str, *, job: str) -> Planned:
+        """The condition in a job (see `job_key`)."""
+        key = run_key(condition, job=job)
+        return Planned(condition.label, role, condition.layer, condition.coeff, condition.placement, key)
+
+
+def run_key(condition: Condition, *, job: str) -> str:
+    """32 hexadecimal digits for a condition's completions in a job (see `job_key`): its vectors, layers, placements."""
+    digest = hashlib.blake2b(job.encode(), digest_size=16, person=b"steerlens run")
+    for injection in condition.injections:
+        values = injection.vector.values.detach().cpu().contiguous()
+        digest.update(json.dumps([injection.vector.layer, injection.placement, list(values.shape)]).encode())
+        digest.update(values.numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def job_key(weights: str, prompts: Sequence[str], ids: Sequence[Sequence[int]], sampling: Mapping[str, Any]) -> str:
+    """What the completions of all conditions of a job depend on, as text.
+
+    `weights` is the model's `fingerprint`; `sampling` holds n, max_new_tokens, seed and the settings of `Sampling`.
+    The batch size, the device and the other conditions of the job are left out: completions do not depend on them.
+    """
+    return json.dumps([_REVISION, weights, list(prompts), [list(row) for row in ids], dict(sorted(sampling.items()))])
