@@ -4,7 +4,9 @@
     python scripts/benchmark.py --model gpt2-small --layers 2    # that shape with random weights, much longer
     python scripts/benchmark.py --peers python-with-peers        # also steering-vectors and repeng (see below)
     python scripts/benchmark.py --growth                         # how the cost grows, with the hardware's bounds
-    python scripts/benchmark.py --device cuda --dtype bfloat16 --model llama-8b --n 10 --tokens 32 --coeffs 20
+    python scripts/benchmark.py --search --coeffs 20 --prompts 10 --n 1 --tokens 32      # a whole search, in seconds
+    … the same with --model llama-8b --device cuda --dtype bfloat16, and with
+    --search --model gpt2-xl --coeffs 1 --n 200 --device cuda --dtype bfloat16: the goals for an H200
 
 Every contender does the same work on the same weights; rounds alternate between them, so a noisy machine hits all
 alike. Reported are medians of the per-round ratios with their range. Peers need an older transformers and run in their
@@ -22,9 +24,9 @@ from pathlib import Path
 
 import torch
 from benchmarks import growth, results
-from benchmarks.contenders import import_time, next_token_grid, premium, sampling_sweep
+from benchmarks.contenders import import_time, next_token_grid, premium, sampling_sweep, search
 from benchmarks.peers import PEERS, Peer
-from benchmarks.shapes import NAMES, hooked, plain
+from benchmarks.shapes import GOALS, NAMES, hooked, plain
 
 
 def main() -> None:
@@ -40,12 +42,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of the grid; half as many of the sampling sweep")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--peers", default=None, metavar="PYTHON", help="interpreter that has the peer libraries")
+    parser.add_argument("--search", action="store_true", help="only a whole search by steerlens alone, in seconds")
+    parser.add_argument("--prompts", type=int, default=1, help="prompts of the search")
     parser.add_argument("--growth", action="store_true", help="only the growth of cost, as figures")
     asked = parser.parse_args()
     if asked.threads:
         torch.set_num_threads(asked.threads)
     if asked.growth:
         print(growth.run(asked.model, device=asked.device, dtype=asked.dtype))
+        return
+    if asked.search:
+        model = hooked(
+            asked.model, plain(asked.model), bridge=asked.bridge or None, device=asked.device, dtype=asked.dtype
+        )
+        work = {"coeffs": asked.coeffs, "prompts": asked.prompts, "n": asked.n, "new": asked.tokens}
+        found = [search(model, **work, rounds=asked.rounds, goal=GOALS.get(asked.model, ""))]
+        print(results.write(found, stem=f"search-{asked.model.rsplit('/', 1)[-1]}-{asked.device}", title=asked.model))
         return
     # The naive loop runs on what its users have: a HookedTransformer as TransformerLens makes it (a bridge under 4.x).
     from transformer_lens import __dict__ as lens

@@ -14,7 +14,7 @@ import steerlens as sl
 from steerlens.steering.injection import steer
 
 from .peers import Peer
-from .shapes import PROMPT
+from .shapes import PROMPT, PROMPTS
 from .timing import compared, interleaved
 
 OURS = "steerlens"
@@ -121,6 +121,32 @@ def sampling_sweep(
         for name in contenders
         if name != OURS
     ]
+
+
+def search(model: Any, *, coeffs: int, prompts: int, n: int, new: int, rounds: int, goal: str) -> dict[str, Any]:
+    """Completions of every prompt at all layers × coefficients, by steerlens alone: from the pair to the frame."""
+    factors = [0.5 * (k + 1) for k in range(coeffs)]
+    texts = list(PROMPTS[:prompts])
+
+    def ours() -> None:
+        vectors = sl.actadd(model, " weddings", " ", layers="all")
+        conditions = [c * vector for vector in vectors.values() for c in factors]
+        sl.generate(model, texts, conditions, n=n, max_new_tokens=new, stop_at_end=False, progress=False)
+
+    seconds = interleaved({OURS: ours}, rounds=rounds)[OURS]
+    layers = model.cfg.n_layers
+    return {
+        "work": f"search, {layers} layers × {coeffs} coefficients × {len(texts)} prompts × {n} × {new} tokens",
+        "against": "–",
+        "ratio": float("nan"),
+        "low": float("nan"),
+        "high": float("nan"),
+        "seconds": statistics.median(seconds),
+        "seconds against": float("nan"),
+        "rounds": rounds,
+        "goal": goal,
+        "note": f"{layers * coeffs * len(texts) * n * new / statistics.median(seconds):,.0f} tokens/s",
+    }
 
 
 @torch.no_grad()

@@ -53,8 +53,9 @@ def write(results: Sequence[Mapping[str, Any]], *, stem: str, title: str, rows: 
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
+        spread = f"{number(r['low'])}–{number(r['high'])}" if r["low"] == r["low"] else "–"
         lines.append(
-            f"| {r['work']} | {r['against']} | {number(r['ratio'])} | {number(r['low'])}–{number(r['high'])} "
+            f"| {r['work']} | {r['against']} | {number(r['ratio'])} | {spread} "
             f"| {r['goal']} | {number(r['seconds'])} | {number(r['seconds against'])} | {r['rounds']} | {r['note']} |"
         )
     text = "\n".join([*lines, *([rows] if rows else [])]) + "\n"

@@ -10,12 +10,26 @@ import steerlens as sl
 from steerlens.models import DEMO_MODEL_PATH
 
 PROMPT = "I went up to my friend and said"
+PROMPTS = (
+    PROMPT,
+    "I hate you because",
+    "The best thing about living here is",
+    "When the door opened, she saw",
+    "He put the letter down and",
+    "The film begins with a man who",
+    "In the morning they drove to",
+    "What I want to tell you is",
+    "There was nothing left but",
+    "My mother always said that",
+)
 
 GPT2 = {"gpt2-small": (12, 768, 12), "gpt2-xl": (48, 1600, 25)}
 """Name → layers, width, heads. With the real 50,257-token vocabulary."""
 LLAMA = {"llama-small": (8, 512, 8, 2, 1408, 32000), "llama-8b": (32, 4096, 32, 8, 14336, 128256)}
 """Name → layers, width, heads, key-value heads, width of the MLP, vocabulary."""
 NAMES = ("demo", *GPT2, *LLAMA)
+GOALS = {"gpt2-xl": "≤ 15 s", "llama-8b": "≤ 60 s"}
+"""Seconds of a whole search on an H200: 48 layers × 200 × 40 tokens; 32 layers × 20 coefficients × 10 prompts × 32."""
 
 
 def plain(name: str) -> Any:
