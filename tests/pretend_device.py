@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
@@ -33,17 +34,23 @@ _SIZE_UNKNOWN = {
     torch.ops.aten.bincount.default,
 }
 _READ = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default, torch.ops.aten.is_nonzero.default}
-# A CPU tensor may stand beside tensors of a device in these.
-_MIXES = {torch.ops.aten.copy_.default, torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default}
+_INDEXES = {
+    torch.ops.aten.index.Tensor,
+    torch.ops.aten.index_put.default,
+    torch.ops.aten.index_put_.default,
+    torch.ops.aten._index_put_impl_.default,
+}
 
 _waits: list[Counter[str]] = []
 
 
 class _Module:
-    """What PyTorch asks of a device's module."""
+    """What PyTorch asks of a device's module. Outside `pretending` there is no such device."""
+
+    inside = 0
 
     def is_available(self) -> bool:
-        return True
+        return self.inside > 0
 
     def is_initialized(self) -> bool:
         return True
@@ -55,7 +62,7 @@ class _Module:
         return 0
 
     def device_count(self) -> int:
-        return COUNT
+        return COUNT if self.inside else 0
 
     def manual_seed_all(self, seed: int) -> None:
         pass
@@ -126,7 +133,7 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return operation(*args, **kwargs)
     if operation is torch.ops.aten.copy_.default:
         return _copy(*args)
-    _check_together(operation, tensors, places)
+    _check_together(operation, args, tensors, places)
     (source,) = places or {torch.device("cpu")}
     target = source if target is None else target
     if operation in _READ:
@@ -157,11 +164,14 @@ def _copy(into: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     return into
 
 
-def _check_together(operation: Any, tensors: list[Tensor], places: set[torch.device]) -> None:
+def _check_together(operation: Any, args: Any, tensors: list[Tensor], places: set[torch.device]) -> None:
     others = [t for t in tensors if not isinstance(t, PretendTensor) and t.ndim > 0]
-    if others and operation in _MIXES:
-        _note("copy cpu to pretend")
-    elif others and places:
+    if operation in _INDEXES and isinstance(args[0], PretendTensor):  # indices may be on the CPU, and are copied
+        indices = [t for t in args[1] if isinstance(t, Tensor) and not isinstance(t, PretendTensor)]
+        if indices:
+            _note("copy cpu to pretend")
+        others = [t for t in others if not any(t is index for index in indices)]
+    if others and places:
         places = places | {t.device for t in others}
     if len(places) > 1:
         raise RuntimeError(f"{operation}: expected all tensors on one device, found {sorted(map(str, places))}")
@@ -169,7 +179,7 @@ def _check_together(operation: Any, tensors: list[Tensor], places: set[torch.dev
 
 def _has_mask(operation: Any, args: Any) -> bool:
     """Whether an index is a mask: how many elements it picks is to be counted first."""
-    if operation not in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default):
+    if operation not in _INDEXES:
         return False
     return any(isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1])
 
@@ -192,8 +202,25 @@ def pretending() -> Iterator[None]:
     """Inside, `pretend:0` and `pretend:1` are devices."""
     if not hasattr(torch, NAME):
         _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
-    with _Factories(), _FromPython():
-        yield
+    module = getattr(torch, NAME)
+    module.inside += 1
+    try:
+        with _Factories(), _FromPython():
+            yield
+    finally:
+        module.inside -= 1
+
+
+class DefaultDevice(TorchFunctionMode):
+    """As after `torch.set_default_device("pretend:0")`, which looks past a dispatch mode."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if function in _device_constructors() and kwargs.get("device") is None:
+            if function in (torch.tensor, torch.as_tensor):
+                return function(*args, **kwargs).to(f"{NAME}:0")
+            kwargs["device"] = f"{NAME}:0"
+        return function(*args, **kwargs)
 
 
 @contextmanager

@@ -129,8 +129,8 @@ def _grows(model: Any) -> bool:
     bank = Bank([SteeringVector(values, layer, stamp(model))])
 
     def growth(sources: list[int] | None) -> Growth:
-        rows, ones, zeros = torch.tensor([2, 3]), torch.tensor([1, 1]), torch.tensor([0, 0])
-        return Growth(layer, None if sources is None else torch.tensor(sources), rows, ones, zeros).to(device)
+        turn = torch.tensor([[2, 3], [1, 1], [0, 0]])
+        return Growth(layer, None if sources is None else torch.tensor(sources), [turn]).to(device)
 
     tokens = torch.tensor([[1, 2], [3, 1]], device=device) % int(model.cfg.d_vocab)
     expected = run_all_rows(model, tokens.repeat(2, 1), [growth(None)], bank).float()

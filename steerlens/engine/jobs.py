@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlens.models import HookedModel
+from steerlens.steering.adding import Turn, add_, in_turns
 from steerlens.steering.conditions import Condition, Injection, check_conditions
 from steerlens.steering.placement import check_fit, first_positions
 from steerlens.steering.vectors import SteeringVector
@@ -175,30 +176,25 @@ class Growth:
     Attributes:
         layer: the layer.
         sources: for every row after it, the row before it that it goes on from; None if the rows stay.
-        rows, columns, entries: `table[entries[i]]` is added at `[rows[i], columns[i]]`.
+        turns: what is added where, of the layer's table.
     """
 
     layer: int
     sources: Int[Tensor, " rows"] | None
-    rows: Int[Tensor, " added"]
-    columns: Int[Tensor, " added"]
-    entries: Int[Tensor, " added"]
+    turns: list[Turn]
 
     def to(self, device: torch.device | str) -> Growth:
         """The same with its indices on `device`."""
         self.sources = None if self.sources is None else self.sources.to(device)
-        self.rows, self.columns = self.rows.to(device), self.columns.to(device)
-        self.entries = self.entries.to(device)
+        self.turns = [turn.to(device) for turn in self.turns]
         return self
 
     def of(self, resid: Float[Tensor, "batch pos d_model"], bank: Bank) -> Float[Tensor, "rows pos d_model"]:
         """The residual stream after it, as a new tensor."""
-        if self.rows.device != resid.device:  # a model spread over several devices
-            self.to(resid.device)
+        self.to(resid.device)  # of a model spread over several devices, where each layer has its own
         grown = resid.clone() if self.sources is None else resid.index_select(0, self.sources)
-        if len(self.rows):
-            added = bank.values_like(resid, self.layer).index_select(0, self.entries)
-            grown.index_put_((self.rows, self.columns), added, accumulate=True)
+        if self.turns:
+            add_(grown, self.turns, bank.values_like(resid, self.layer))
         return grown
 
 
@@ -344,7 +340,7 @@ def _growth(
     """The rows, columns and table entries of injections into the branches at the given places."""
     n = len(lengths)
     within = torch.arange(n)
-    rows, columns, entries = [], [], []
+    places = []
     known: dict[tuple[object, int], Tensor] = {}
     for place, injection in additions:
         placement, span = injection.placement, injection.vector.n_positions
@@ -359,17 +355,9 @@ def _growth(
         touched = known[placement, span]
         begin = bank.begin(injection.vector)
         entry = torch.arange(begin, begin + span) if placement != "all" else torch.tensor(begin)
-        rows.append((place * n + within)[:, None].expand_as(touched).flatten())
-        columns.append(touched.flatten())
-        entries.append(entry.expand_as(touched).flatten())
-    empty = torch.empty(0, dtype=torch.long)
+        row = (place * n + within)[:, None]
+        places.append(torch.stack([one.expand_as(touched).flatten() for one in (row, touched, entry)]))
     row_sources = None
     if sources is not None:
         row_sources = (torch.tensor(sources, dtype=torch.long)[:, None] * n + within).flatten()
-    return Growth(
-        layer,
-        row_sources,
-        torch.cat(rows) if rows else empty,
-        torch.cat(columns) if columns else empty,
-        torch.cat(entries) if entries else empty,
-    )
+    return Growth(layer, row_sources, in_turns(torch.cat(places, dim=1)) if places else [])

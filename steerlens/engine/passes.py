@@ -164,7 +164,8 @@ class Job:
         columns = _columns(passages) if some else range(batch.width)
         options: dict[str, Any] = {}
         if len(columns) < batch.width:
-            # An index on the CPU is good for whatever device a model that is spread over several ends on.
+            # Where a model that is spread over several devices ends is not known here: an index on the CPU is good
+            # anywhere, at the price of a copy for which the host waits.
             several = getattr(self.model.cfg, "n_devices", 1) > 1
             options["logits_to_keep"] = torch.tensor(columns, device="cpu" if several else tokens.device)
         if way == "hooks":

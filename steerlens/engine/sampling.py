@@ -182,6 +182,7 @@ class _Rows:
         return _Rows(place, keys.flatten().to(place.device), torch.zeros_like(place, dtype=torch.bool), place, counts)
 
     def after(self, drawn: Int[Tensor, " row"], end: int | None) -> _Rows:
+        """The rows with one more token each; those that have ended get `end` again."""
         ended = self.ended
         if end is not None:
             drawn = torch.where(ended, end, drawn)
@@ -190,6 +191,7 @@ class _Rows:
         return replace(self, ended=ended, drawn=drawn, counts=counts)
 
     def select(self, kept: Int[Tensor, " kept"]) -> _Rows:
+        """These rows, in this order."""
         counts = None if self.counts is None else self.counts.select(kept)
         return _Rows(self.place[kept], self.keys[kept], self.ended[kept], self.drawn[kept], counts)
 
@@ -221,10 +223,11 @@ def _sample_batch(
     device = torch.device(model.cfg.device)
     units, samples = keys.shape
     prompt_tokens, prompt_mask = pad_left(prompts, pad=pad_id(model), device=device)
-    unit_of = torch.arange(units).repeat_interleave(samples)  # of each live row, on the host as indices of parts are
+    # Of each live row, on the host as indices of parts are (whatever default device the caller has set).
+    unit_of = torch.arange(units, device="cpu").repeat_interleave(samples)
     by_unit = [(part, unit) for unit, mine in enumerate(parts) for part in mine]
     late = [(part, unit) for part, unit in by_unit if part.placement == "all" or not use_cache]
-    with _injecting(model, [part.on_rows(torch.tensor([unit])) for part, unit in by_unit]):
+    with _injecting(model, [part.on_rows(torch.tensor([unit], device="cpu")) for part, unit in by_unit]):
         logits, cache = prefill(model, prompt_tokens, prompt_mask, use_cache=use_cache)
     # A bridge spread over several devices gives its logits on the last of them.
     logits = logits.to(device).repeat_interleave(samples, dim=0)
@@ -239,9 +242,9 @@ def _sample_batch(
     look_every = _LOOK_EVERY.get(device.type, 16)
     # Who guesses must be able to go back.
     guessing = guess and isinstance(decoder, PrefixDecoder) and device.type != "cpu" and may_be_guessed(sampling)
-    doubt = torch.zeros((), dtype=torch.bool, device=device)
-    sure, sure_step = rows, 0  # up to where tokens are certain
-    step = told = 0
+    doubt = torch.zeros((), dtype=torch.bool, device=device)  # whether a token since `sure` may be wrong
+    sure, sure_step = rows, 0
+    step = announced = 0
 
     while step < max_new_tokens:
         if step > 0:
@@ -249,6 +252,7 @@ def _sample_batch(
                 # A broken row (NO_TOKEN, reported below) must not break the step of its neighbours.
                 logits = decoder.step(rows.drawn.clamp(min=0)).to(device)
         numbers = uniforms(rows.keys, step)
+        # The first token is not guessed: to draw it anew would take the prefill's logits.
         if guessing and step > 0:
             drawn, certain = likely_tokens(logits, sampling, numbers, rows.counts)
             doubt = doubt | ~(certain | rows.ended).all()
@@ -257,9 +261,9 @@ def _sample_batch(
         rows = rows.after(drawn, end)
         result[rows.place, step] = rows.drawn
         step += 1
-        if step > told:
+        if step > announced:  # what is drawn anew is not told twice
             on_tokens(len(rows.drawn))
-            told = step
+            announced = step
         if step == 1:
             sure, sure_step = rows, step
         if step % look_every and step < max_new_tokens:

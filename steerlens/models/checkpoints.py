@@ -39,7 +39,7 @@ def read_checkpoint(source: str | Path, tokenizer: Any, **options: Any) -> tuple
             tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
             model = AutoModelForCausalLM.from_pretrained(path, **options)
         except Exception as error:  # the reasons are as many as file formats; each is the user's to read
-            raise SteerlensError(f"cannot read a model from {path}: {str(error).splitlines()[0][:200]}") from None
+            raise SteerlensError(f"cannot read a model from {path}: {first_line(error)}") from None
         return model, tokenizer, "demo" if source == "demo" else path.name
     name = str(source)
     looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1
@@ -49,8 +49,13 @@ def read_checkpoint(source: str | Path, tokenizer: Any, **options: Any) -> tuple
         repo, local = official_name(name) or name, _hub_is_out_of_reach()
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(repo, local_files_only=local)
         return AutoModelForCausalLM.from_pretrained(repo, local_files_only=local, **options), tokenizer, name
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a device that is not there, or too small
         raise unavailable(name, error) from None
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in a line of at most 200 characters; its name if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def official_name(name: str) -> str | None:
@@ -84,7 +89,7 @@ def unavailable(name: str, error: Exception) -> SteerlensError:
     hint = f"; did you mean {', '.join(map(repr, near))}?" if near else "; try 'demo', 'gpt2', or a local directory"
     if offline:
         return SteerlensError(f"no model {name!r} on this machine, and the Hugging Face hub cannot be reached{hint}")
-    return SteerlensError(f"no model {name!r} could be loaded ({str(error).splitlines()[0][:160]}){hint}")
+    return SteerlensError(f"no model {name!r} could be loaded ({first_line(error)}){hint}")
 
 
 def _known_names() -> list[str]:

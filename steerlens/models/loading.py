@@ -14,11 +14,12 @@ from typing import Any, Literal
 import torch
 
 from steerlens.errors import SteerlensError
-from steerlens.models.checkpoints import official_name, read_checkpoint, unavailable
+from steerlens.models.checkpoints import first_line, official_name, read_checkpoint, unavailable
 from steerlens.models.protocol import HookedModel, is_bridge, require_model
 from steerlens.models.strides import fix_strides
 
 Device = Literal["auto", "cuda", "mps", "cpu"] | str | torch.device
+_DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -40,7 +41,7 @@ def load_model(
             directory in Hugging Face layout, a Hugging Face model object (give `tokenizer` too), or a live
             HookedTransformer or TransformerBridge (returned as it is).
         tokenizer: a Hugging Face tokenizer; needed for a Hugging Face model object, else found beside the weights.
-        device: `"auto"` takes cuda, then mps, then cpu.
+        device: `"auto"` takes cuda, then mps, then cpu. Not with `device_map`.
         dtype: of the weights and activations; float32, bfloat16 or float16. Weights are processed in float32 first.
         bridge: True for a TransformerBridge. By default a HookedTransformer where TransformerLens has one (3.x),
             a bridge under 4.x.
@@ -57,11 +58,14 @@ def load_model(
     Raises:
         SteerlensError: unknown name (with near names; says when a network is needed and missing), an architecture
             that TransformerLens does not convert, a missing tokenizer, a device or dtype that is not there, a
-            `device_map` beside what it excludes.
+            `device_map` that leaves part of the model on the disk or comes with `device`, `bridge=False` or
+            `processing=True`.
     """
     target_device, target_dtype = _device(device), _dtype(dtype)
     if device_map is not None:
-        _check_spread(source, device=device, bridge=bridge, processing=processing)
+        _check_spread(source, device_map, device=device, bridge=bridge, processing=processing)
+        if tokenizer is not None:
+            _check_tokenizer(tokenizer)  # before a large model is read
         with _quiet(), torch.random.fork_rng(devices=[]):
             return _load_spread(source, tokenizer, target_dtype, device_map)
     processing = processing is None or processing
@@ -146,11 +150,7 @@ def _from_hf(
 
 def _own(tokenizer: Any, name: str) -> Any:
     """A copy of the tokenizer that TransformerLens takes as it is."""
-    if not hasattr(tokenizer, "init_kwargs"):
-        raise SteerlensError(
-            f"tokenizer must be a Hugging Face tokenizer, got {type(tokenizer).__name__}; "
-            "make one with AutoTokenizer.from_pretrained(...)"
-        )
+    _check_tokenizer(tokenizer)
     tokenizer = copy.deepcopy(tokenizer)  # TransformerLens fills in its special tokens
     # Without this word TransformerLens reads the tokenizer anew from its name: from the hub if it was made in memory,
     # without what the caller changed if it was not. It puts BOS in front itself where the tokenizer does not.
@@ -158,12 +158,29 @@ def _own(tokenizer: Any, name: str) -> Any:
     return tokenizer
 
 
-def _check_spread(source: Any, *, device: Device, bridge: bool | None, processing: bool | None) -> None:
+def _check_tokenizer(tokenizer: Any) -> None:
+    if not hasattr(tokenizer, "init_kwargs"):
+        raise SteerlensError(
+            f"tokenizer must be a Hugging Face tokenizer, got {type(tokenizer).__name__}; "
+            "make one with AutoTokenizer.from_pretrained(...)"
+        )
+
+
+def _check_spread(
+    source: Any, device_map: Any, *, device: Device, bridge: bool | None, processing: bool | None
+) -> None:
     """Nothing, if a `device_map` goes with the other arguments; raises SteerlensError where it does not."""
     if not isinstance(source, str | Path):
         raise SteerlensError(
             f"device_map reads a model onto several devices, but a {type(source).__name__} is in memory already; "
             "give its name or directory"
+        )
+    if isinstance(device_map, str) and device_map not in _DEVICE_MAPS:
+        _device(device_map)
+    elif not isinstance(device_map, str) and not (isinstance(device_map, Mapping) and device_map):
+        raise SteerlensError(
+            f"device_map must be one of {', '.join(map(repr, _DEVICE_MAPS))}, a device, or a dictionary from modules "
+            f"to devices, got {device_map!r}"
         )
     for name, given, excluded in (
         ("device", device, device != "auto"),
@@ -192,14 +209,24 @@ def _load_spread(source: str | Path, tokenizer: Any, dtype: torch.dtype, device_
     try:
         model = TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=tokenizer, dtype=dtype)
     except ValueError as error:  # as for parts on the CPU beside others on a GPU
-        raise SteerlensError(f"TransformerLens does not take this device_map: {str(error).splitlines()[0]}") from None
+        raise SteerlensError(f"TransformerLens does not take this device_map: {first_line(error)}") from None
     model.cfg.model_name = name
     return model.eval()
 
 
 def _moved(model: Any, to: torch.dtype | torch.device) -> Any:
     """The model on another device or in another dtype, all of it."""
+    # Rotary frequencies stay in float32 whatever the weights are, as in Hugging Face's own loading: in bfloat16 the
+    # angle at position 1,000 would be off by a radian.
+    frequencies = [
+        (module, name, buffer)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if name.endswith("inv_freq") and isinstance(to, torch.dtype)
+    ]
     model = model.to(to)
+    for module, name, buffer in frequencies:
+        module._buffers[name] = buffer
     for module in model.modules():
         # A bridge's gated MLP keeps its processed weights as plain tensors, which Module.to() does not see.
         for name, value in vars(module).items():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steerlens.errors import SteerlensError
 from steerlens.models import ForwardState, HookedModel, forward_states, require_model, resid_pre_hook
+from steerlens.steering.adding import add_, in_turns
 from steerlens.steering.conditions import Condition, Injection, as_condition, check_conditions
 from steerlens.steering.placement import Placement, check_fit, first_positions, needs_length
 from steerlens.steering.vectors import SteeringVector
@@ -229,29 +230,31 @@ class Session:
         table: list[Tensor] = []
         begin = 0
         for part in parts:
-            rows = torch.arange(batch) if part.rows is None else part.rows.cpu()
+            rows = torch.arange(batch, device="cpu") if part.rows is None else part.rows.cpu()
             if state.offset == 0:
                 check_fit(part.placement, part.span, int(lengths[rows].min()))
-            first = first_positions(part.placement, part.span, lengths[rows])
-            columns = (starts[rows] + first)[:, None] + torch.arange(part.span) - state.offset
+            first = first_positions(part.placement, part.span, lengths[rows])[:, None]
+            spanned = torch.arange(part.span, device="cpu")
+            columns = starts[rows][:, None] + first + spanned - state.offset
             inside = (columns >= 0) & (columns < width)
             if state.offset > 0 and not bool(inside.any()):
                 continue
             _note(part.receipt, range(int(first[0]), int(first[0]) + part.span), len(rows))
-            entries = begin + torch.arange(part.span).expand_as(columns)
-            places.append(torch.stack([rows[:, None].expand_as(columns), columns, entries])[:, inside])
+            here = (rows[:, None], columns, begin + spanned)
+            places.append(torch.stack([one.expand_as(columns)[inside] for one in here]))
             table.append(part.values_like(resid))
             begin += part.span
         if not table:
             return resid
-        row, column, entry = torch.cat(places, dim=1).to(resid.device)
-        return resid.index_put((row, column), torch.cat(table)[entry], accumulate=True)
+        changed = resid.clone()
+        add_(changed, [turn.to(resid.device) for turn in in_turns(torch.cat(places, dim=1))], torch.cat(table))
+        return changed
 
     def _where_prompts_are(self, state: ForwardState, batch: int, width: int) -> tuple[Tensor, Tensor]:
         """Where each row's prompt begins, and how long it is, on the host; read from the device once in a pass."""
         prompt_width = width if self.prompt_width is None else self.prompt_width
         if state.attention_mask is None:
-            return torch.zeros(batch, dtype=torch.long), torch.full((batch,), prompt_width)
+            return torch.zeros(batch, dtype=torch.long, device="cpu"), torch.full((batch,), prompt_width, device="cpu")
         if self._prompts is None or self._prompts[0] is not state.attention_mask:
             mask = state.attention_mask.cpu() != 0
             lengths = mask[:, : state.offset + prompt_width].sum(-1)

@@ -18,7 +18,7 @@ import steerlens as sl
 from steerlens.models import PrefixDecoder
 from tests import reference
 from tests.conftest import HAS_HOOKED_TRANSFORMER, KINDS, make_tokenizer, plain_model
-from tests.pretend_device import move, pretending, waits
+from tests.pretend_device import DefaultDevice, move, pretending, waits
 
 PROMPTS = ["I went up to my friend and said", "Love"]
 PAIR = sl.PromptPair(" weddings", " ")
@@ -125,6 +125,15 @@ def both(request: pytest.FixtureRequest, pretended: None) -> tuple[Any, Any]:
 def test_an_accelerator_gives_the_same(both: tuple[Any, Any], work: str) -> None:
     there, here = both
     equal(WORK[work](there), WORK[work](here))
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_the_callers_default_device_changes_nothing(pretended: None, kind: str) -> None:
+    there, here = pair("gpt2", kind)
+    for work in ("extraction", "next-token logits", "scores", "greedy completions", "completions without a cache"):
+        with DefaultDevice():
+            found = WORK[work](there)
+        equal(found, WORK[work](here))
 
 
 def spread(architecture: str) -> Any:
@@ -234,7 +243,7 @@ def test_tokens_guessed_from_the_largest_logits_are_drawn_anew_where_that_was_wr
     equal(found, expected)
 
 
-def test_more_conditions_make_a_prefill_wait_no_more(there: Any) -> None:
+def test_of_each_vector_two_numbers_are_read_and_its_prefill_does_not_wait(there: Any) -> None:
     vector = vectors(there)[1]
 
     def conditions(count: int) -> int:
@@ -242,7 +251,7 @@ def test_more_conditions_make_a_prefill_wait_no_more(there: Any) -> None:
         return waited(lambda: sl.generate(there, PROMPTS, jobs, n=1, max_new_tokens=1))
 
     extra = conditions(9) - conditions(1)
-    assert extra <= 2 * 8, "two numbers of each vector are read: that it is finite, and its norm for the receipt"
+    assert extra <= 2 * 8, "that it is finite, and its norm for the receipt"
 
 
 def test_a_larger_grid_waits_no_more(there: Any) -> None:
@@ -258,12 +267,21 @@ def test_a_larger_grid_waits_no_more(there: Any) -> None:
 
 def test_the_pretended_device_is_strict(pretended: None) -> None:
     here, there = torch.ones(3, device="pretend:0"), torch.ones(3, device="pretend:1")
-    for wrong in (lambda: here + there, lambda: here + torch.ones(3), lambda: torch.stack([here, there])):
+    index = torch.tensor([0], device="pretend:0")
+    wrongs: list[Callable[[], object]] = [
+        lambda: here + there,
+        lambda: here + torch.ones(3),
+        lambda: torch.stack([here, there]),
+        lambda: torch.ones(3)[index],
+        lambda: here.index_put_((index,), torch.ones(1)),
+    ]
+    for wrong in wrongs:
         with pytest.raises(RuntimeError, match="expected all tensors on one device"):
             wrong()
     with pytest.raises((RuntimeError, TypeError)):
         here.numpy()
     assert (here + torch.tensor(2.0)).device == here.device, "a number without dimensions goes anywhere"
+    assert here[torch.tensor([0, 1])].device == here.device, "an index comes along"
     with waits() as found:
         here.sum().item()
         here.cpu()

@@ -330,7 +330,11 @@ def test_a_device_map_reads_straight_onto_its_devices(dtype: str) -> None:
         ({"bridge": False}, "bridge=False does not go with device_map"),
         ({"processing": True}, "processing=True does not go with device_map"),
         ({"source": nn.Linear(2, 2)}, "a Linear is in memory already; give its name or directory"),
-        ({"device_map": "nonsense"}, "cannot read a model from .*nonsense"),
+        ({"device_map": "nonsense"}, "no device 'nonsense'"),
+        ({"device_map": "cuda:99"}, "device 'cuda:99' is not available"),
+        ({"device_map": {}}, "device_map must be one of 'auto', .*, got {}"),
+        ({"device_map": 7}, "device_map must be one of 'auto', .*, got 7"),
+        ({"tokenizer": 5}, "tokenizer must be a Hugging Face tokenizer, got int"),
         ({"device_map": {"": "disk"}}, "leaves part of 'demo' on the disk"),
         ({"source": "./nowhere"}, "no directory at './nowhere'"),
     ],
@@ -338,6 +342,17 @@ def test_a_device_map_reads_straight_onto_its_devices(dtype: str) -> None:
 def test_what_a_device_map_cannot_do(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(sl.SteerlensError, match=message):
         load_model(**{"source": "demo", "device_map": "auto"} | settings)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gptj"])
+def test_bfloat16_leaves_rotary_positions_exact(architecture: str, tmp_path: Path) -> None:
+    """A bridge that is cast gives what one does that was read in bfloat16."""
+    plain_model(architecture).save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    read = load_model(tmp_path, device_map={"": "cpu"}, dtype="bfloat16")
+    cast = load_model(tmp_path, bridge=True, processing=False, device="cpu", dtype="bfloat16")
+    tokens = torch.randint(10, 8000, (2, 60), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(cast(tokens), read(tokens))
 
 
 def test_a_hugging_face_model_on_several_devices_is_not_copied() -> None:

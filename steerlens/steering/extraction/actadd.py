@@ -82,7 +82,7 @@ def actadd(
     vectors = {
         one: SteeringVector(
             # Two rows of one batch may round differently even on equal input: the shared prefix is zero by law.
-            # (A model spread over several devices has each layer's activations on that layer's.)
+            # (Activations are on the device of their layer, which need not be that of the tokens.)
             values=torch.where(differs.to(both.device), both[0] - both[1], 0.0),
             layer=one,
             model=origin,
