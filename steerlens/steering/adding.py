@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Turn = Int[Tensor, "3 _"]
-"""Row, position, and entry of a table, of everything that is added at once; no place comes twice."""
+Turn: TypeAlias = Tensor
+"""Int [3 some]: row, position, and entry of a table, of all that is added at once; no place comes twice."""
 
 
 def in_turns(places: Int[Tensor, "3 added"]) -> list[Turn]:
