@@ -130,7 +130,7 @@ def search(model: Any, *, coeffs: int, prompts: int, n: int, new: int, rounds: i
 
     def ours() -> None:
         vectors = sl.actadd(model, " weddings", " ", layers="all")
-        conditions = [c * vector for vector in vectors.values() for c in factors]
+        conditions: list[Any] = [c * vector for vector in vectors.values() for c in factors]
         sl.generate(model, texts, conditions, n=n, max_new_tokens=new, stop_at_end=False, progress=False)
 
     seconds = interleaved({OURS: ours}, rounds=rounds)[OURS]
