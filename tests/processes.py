@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +43,25 @@ def unprivileged(work: Callable[[], None]) -> int:
         work()
 
     return in_child(without_rights)
+
+
+def dying_before(
+    k: int, connect: Callable[[Path, str], sqlite3.Connection]
+) -> Callable[[Path, str], sqlite3.Connection]:
+    """As `connect`, but the process is killed before the k-th statement that SQLite is given."""
+    left = [k]
+
+    def count(statement: str) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def connect_and_count(path: Path, mode: str) -> sqlite3.Connection:
+        db = connect(path, mode)
+        db.set_trace_callback(count)
+        return db
+
+    return connect_and_count
 
 
 def let_in(folder: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from steerlens.analysis import sqlite_file
 from steerlens.analysis.sqlite_file import FileKind, SqliteFile, damage
 from steerlens.errors import SteerlensError
-from tests.processes import ended, in_child, let_in, unprivileged
+from tests.processes import dying_before, ended, in_child, let_in, unprivileged
 
 CATS = FileKind(
     name="book of cats",
@@ -84,21 +84,6 @@ def journal(path: Path) -> str:
 def test_a_process_killed_before_any_statement_leaves_whole_transactions(path: Path, monkeypatch) -> None:
     connect = sqlite_file._connect
 
-    def dying_before(k: int) -> Callable[[Path, str], sqlite3.Connection]:
-        left = [k]
-
-        def count(statement: str) -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def connect_and_count(place: Path, mode: str) -> sqlite3.Connection:
-            db = connect(place, mode)
-            db.set_trace_callback(count)
-            return db
-
-        return connect_and_count
-
     def work() -> None:
         file = opened(path)
         for litter in range(3):
@@ -107,7 +92,7 @@ def test_a_process_killed_before_any_statement_leaves_whole_transactions(path: P
 
     before: set[int] = set()
     for k in range(1, 60):
-        monkeypatch.setattr(sqlite_file, "_connect", dying_before(k))
+        monkeypatch.setattr(sqlite_file, "_connect", dying_before(k, connect))
         status = in_child(work)
         monkeypatch.setattr(sqlite_file, "_connect", connect)
         now = litters(path) if path.exists() else set()

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from steerlens.analysis import parts, sqlite_file, store
 from steerlens.analysis.metrics import words
 from steerlens.analysis.run_keys import Planned
 from tests.conftest import KINDS, loaded
-from tests.processes import ended, in_child, let_in, unprivileged
+from tests.processes import dying_before, ended, in_child, let_in, unprivileged
 
 # Processes killed at random moments (and 20 more at chosen ones); more where there is time for it.
 KILLS = int(os.environ.get("STEERLENS_KILLS", "50"))
@@ -244,26 +244,10 @@ def test_a_process_killed_before_any_statement_loses_nothing(
 ) -> None:
     """Not at random: the process dies before the k-th statement that SQLite is given, inside transactions too."""
     connect = sqlite_file._connect
-
-    def dying_before(k: int) -> Callable[[Path, str], sqlite3.Connection]:
-        left = [k]
-
-        def count(statement: str) -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def connect_and_count(path: Path, mode: str) -> sqlite3.Connection:
-            db = connect(path, mode)
-            db.set_trace_callback(count)
-            return db
-
-        return connect_and_count
-
     path = tmp_path / "runs.sqlite"
     deaths, finished = 0, 0
     for k in (*range(1, 16), *range(16, 200, 23)):
-        monkeypatch.setattr(sqlite_file, "_connect", dying_before(k))
+        monkeypatch.setattr(sqlite_file, "_connect", dying_before(k, connect))
         status = in_child(lambda path=path: run(model, path))  # type: ignore[misc]
         monkeypatch.setattr(sqlite_file, "_connect", connect)
         deaths += status == -signal.SIGKILL
