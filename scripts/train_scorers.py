@@ -21,8 +21,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from steerlens.analysis.statistics import bootstrap_interval, wilson_interval
-from steerlens.experiments.scorers import HashedNgramScorer, buckets_of, tokens_of
+from steerlens.experiments.shared.scorers import HashedNgramScorer, buckets_of, tokens_of
+from steerlens.measures.statistics import bootstrap_interval, wilson_interval
 
 OUT = Path(__file__).resolve().parents[1] / "steerlens" / "demo" / "scorers"
 SIZE = 2**18
@@ -348,7 +348,7 @@ _SENTIMENT_CARD = """# The shipped sentiment scorer
 
 The probability that a text is a positive film review: a linear model on hashed n-grams of 1 to {longest} words and
 pieces of words ({pieces} characters), {buckets} buckets, int8 weights, {kilobytes} kB. Formula: `HashedNgramScorer` in
-`steerlens/experiments/scorers.py`.
+`steerlens/experiments/shared/scorers.py`.
 
 - **Data**: the training labels of the Large Movie Review Dataset (IMDb; Maas et al. 2011), {reviews} reviews once
   duplicates are dropped; whole, and {each} windows of {shortest} to {widest} words of each. The data set was
@@ -378,7 +378,8 @@ reviews it still answers, with no claim to be right. Read it beside disfluency: 
 _TOXICITY_CARD = """# The shipped toxicity scorer
 
 The probability that a text is toxic: a linear model on hashed words and pieces of words ({pieces} characters),
-{buckets} buckets, int8 weights, {kilobytes} kB. Formula: `HashedNgramScorer` in `steerlens/experiments/scorers.py`.
+{buckets} buckets, int8 weights, {kilobytes} kB.
+Formula: `HashedNgramScorer` in `steerlens/experiments/shared/scorers.py`.
 
 - **Data**: four fifths of the tweets of Davidson et al. 2017 (MIT; hate or offensive against neither, both with equal
   weight; users, links and retweet marks removed), {tweets} tweets; and half of a subset of RealToxicityPrompts

@@ -33,10 +33,10 @@ _HOMES = {
     "generate": "steerlens.engine",
     "next_token_logits": "steerlens.engine",
     "score": "steerlens.engine",
-    "Sweep": "steerlens.analysis.sweep",
-    "sweep": "steerlens.analysis.sweep",
-    "read_store": "steerlens.analysis.store",
-    "metrics": "steerlens.analysis.metrics",
+    "Sweep": "steerlens.runs.sweep",
+    "sweep": "steerlens.runs.sweep",
+    "read_store": "steerlens.runs.store",
+    "metrics": "steerlens.measures.metrics",
     "logit_shift": "steerlens.analysis.logit_shift",
     "shift_parts": "steerlens.analysis.shift_parts",
     "layer_lens": "steerlens.analysis.layer_lens",
@@ -84,20 +84,20 @@ __all__ = [
 
 if TYPE_CHECKING:
     from steerlens import experiments
-    from steerlens.analysis import metrics
     from steerlens.analysis.layer_effect import layer_effect
     from steerlens.analysis.layer_lens import layer_lens
     from steerlens.analysis.logit_shift import logit_shift
     from steerlens.analysis.magnitudes import magnitudes
     from steerlens.analysis.positions import dimension_effect, position_effect
     from steerlens.analysis.shift_parts import shift_parts
-    from steerlens.analysis.store import read_store
-    from steerlens.analysis.sweep import Sweep, sweep
     from steerlens.analysis.token_map import token_map
     from steerlens.engine import Sampling, generate, next_token_logits, score
     from steerlens.errors import SteerlensError
     from steerlens.explorer import explore
+    from steerlens.measures import metrics
     from steerlens.models import HookedModel, load_model
+    from steerlens.runs.store import read_store
+    from steerlens.runs.sweep import Sweep, sweep
     from steerlens.steering import (
         Condition,
         Injection,

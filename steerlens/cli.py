@@ -68,7 +68,7 @@ def steer(
       steerlens steer "Love" "Hate" -p "I hate you because" --layer 6 --coeff 5 --model gpt2-xl
     """
     import steerlens as sl
-    from steerlens.analysis.figures import completions_side_by_side
+    from steerlens.figures import completions_side_by_side
 
     loaded = _load(model, device, dtype)
     chosen = loaded.cfg.n_layers // 2 if layer is None else layer
@@ -138,8 +138,8 @@ def sweep(
       steerlens sweep " weddings" " " --n 1000 --store runs.sqlite
     """
     import steerlens as sl
-    from steerlens.analysis.report import check_report_path
-    from steerlens.analysis.store import Store
+    from steerlens.reports.page import check_report_path
+    from steerlens.runs.store import Store
 
     for path in (out, csv):
         if path is not None:
@@ -323,7 +323,7 @@ def _load(model: str, device: str, dtype: str) -> Any:
 
 
 def _metric(words: str) -> Any:
-    from steerlens.analysis import metrics
+    from steerlens.measures import metrics
 
     given = [word.strip() for word in words.split(",") if word.strip()]
     if not given:
@@ -363,7 +363,7 @@ def _print_sweep(result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from steerlens.analysis.sweep_report import interval, number, side_by_side
+    from steerlens.runs.sweep_page import interval, number, side_by_side
 
     metric = result.metrics[0]
     rows = result.summary[result.summary["metric"] == metric.name]

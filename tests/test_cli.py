@@ -48,7 +48,7 @@ def test_an_interruption_says_what_is_kept(monkeypatch, tmp_path: Path, capsys) 
     monkeypatch.setattr(suite, "EXPERIMENTS", {"overhead": suite.Experiment(stopped, {}, seeded=False)})
     assert run(monkeypatch, "reproduce", "overhead", "--out", str(tmp_path)) == 130
     assert "steerlens: interrupted; what is finished is kept; the same command goes on" in capsys.readouterr().err
-    monkeypatch.setattr("steerlens.analysis.figures.completions_side_by_side", stopped)
+    monkeypatch.setattr("steerlens.figures.completions_side_by_side", stopped)
     assert run(monkeypatch, "steer", "Love", "Hate", *QUICK) == 130
     assert "steerlens: interrupted; nothing was written" in capsys.readouterr().err
 

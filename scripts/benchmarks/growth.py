@@ -19,7 +19,7 @@ import torch
 from plotly.subplots import make_subplots
 
 import steerlens as sl
-from steerlens.analysis import theme
+from steerlens.figures import theme
 
 from .results import FOLDER, machine
 from .shapes import PROMPT, hooked, plain

@@ -1,1 +1,1 @@
-"""Numbers and pictures of steering: metrics, sweeps, shifts, statistics, figures and the HTML report."""
+"""Analysis: what steering does inside the model and to the next token."""

@@ -14,12 +14,14 @@ import torch
 from steerlens.analysis.injected import injected_rows
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
-from steerlens.analysis.sweep import Control, random_like, run_settings
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
+from steerlens.models.run_settings import run_settings
+from steerlens.runs.sweep import Control
 from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector, actadd
 from steerlens.steering.extraction.activations import resid_pre
 from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.random_vectors import random_like
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -60,7 +62,7 @@ class LayerEffect:
 
     def plot(self, measure: str = "effectiveness", *, mark_layer: int | None = None) -> go.Figure:
         """`measure` against the layer, one line per coefficient, random vectors of equal norm dotted."""
-        from steerlens.analysis.figures import layer_sweep
+        from steerlens.figures import layer_sweep
 
         self._check(measure)
         rows = self.summary.query("metric == @measure")
@@ -72,7 +74,7 @@ class LayerEffect:
 
     def plot_damage(self) -> go.Figure:
         """Effectiveness against disruption, one point per condition, the Pareto front joined."""
-        from steerlens.analysis.figures import effect_against_damage
+        from steerlens.figures import effect_against_damage
 
         wide = self.summary[self.summary["metric"].isin(["effectiveness", "disruption"])]
         wide = wide.set_index([*_KEYS, "metric"])[["mean", "low", "high"]].unstack("metric")
@@ -98,7 +100,7 @@ class LayerEffect:
         Raises:
             SteerlensError: the place cannot be written (checked before anything is drawn).
         """
-        from steerlens.analysis.effect_report import write_effect_report
+        from steerlens.analysis.effect_page import write_effect_report
 
         return write_effect_report(self, path, command=command)
 

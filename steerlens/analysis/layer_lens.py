@@ -14,9 +14,9 @@ from steerlens.analysis.compared import against_unsteered, shared_columns
 from steerlens.analysis.effectiveness import ranks
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.residual_trace import read_out, residual_trace
-from steerlens.analysis.sweep import run_settings
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
+from steerlens.models.run_settings import run_settings
 from steerlens.steering import Placement, Steering
 from steerlens.steering.prompts import prompt_ids, token_strings
 
@@ -41,7 +41,7 @@ class LayerLens:
 
     def plot(self, *, condition: str | None = None, prompt: str | None = None, difference: bool = False) -> go.Figure:
         """Log-probability of each followed token against the layer, steered solid, unsteered dashed."""
-        from steerlens.analysis import figures
+        from steerlens import figures
 
         chosen = self.frame[self.frame["prompt"] == (prompt or self.frame["prompt"].iloc[0])]
         return figures.layer_lens(chosen, condition=condition, difference=difference)

@@ -17,9 +17,9 @@ from steerlens.analysis.compared import Compared, Comparison, Positions, against
 from steerlens.analysis.effectiveness import divergence, entropy, ranks
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.prompt_mean import PromptMean
-from steerlens.analysis.sweep import run_settings
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
+from steerlens.models.run_settings import run_settings
 from steerlens.steering import Condition, Placement, Steering
 from steerlens.steering.prompts import token_strings
 
@@ -58,7 +58,7 @@ class LogitShift:
 
         With several prompts and none chosen, the mean over the prompts (heat map: the first prompt).
         """
-        from steerlens.analysis.figures import logit_shift_bars, token_position_heatmap
+        from steerlens.figures import logit_shift_bars, token_position_heatmap
 
         prompts = list(self.frame["prompt"].drop_duplicates())
         followed = self.frame[self.frame["followed"]]
@@ -76,7 +76,7 @@ class LogitShift:
         Raises:
             SteerlensError: the place cannot be written (checked before anything is drawn).
         """
-        from steerlens.analysis.shift_report import write_shift_report
+        from steerlens.analysis.shift_page import write_shift_report
 
         return write_shift_report(self, path, command=command)
 

@@ -42,7 +42,7 @@ class Magnitudes:
         """Norms against the layer, one line per series; the vectors' norms over the prompts' (`"ratio"`); or the
         cosines of the vectors (`"cosine"`).
         """
-        from steerlens.analysis.figures import cosine_heatmap, norm_growth
+        from steerlens.figures import cosine_heatmap, norm_growth
 
         if value == "norm":
             return norm_growth(self.frame, mark_layer=mark_layer)

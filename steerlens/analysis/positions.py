@@ -13,9 +13,9 @@ import torch
 
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
-from steerlens.analysis.sweep import run_settings
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
+from steerlens.models.run_settings import run_settings
 from steerlens.steering import Condition, Injection, Placement, SteeringVector
 from steerlens.steering.prompts import prompt_ids
 
@@ -60,7 +60,7 @@ class PositionEffect:
 
     def plot(self, measure: str = "effectiveness") -> go.Figure:
         """`measure` for every choice, with intervals."""
-        from steerlens.analysis.figures.choices import effect_by_choice
+        from steerlens.figures.choices import effect_by_choice
 
         if measure not in MEASURES:
             raise SteerlensError(f"no measure {measure!r}; use one of {', '.join(MEASURES)}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steerlens.analysis.compared import Compared, shared_columns
-from steerlens.analysis.statistics import t_quantile
+from steerlens.measures.statistics import t_quantile
 from steerlens.models import HookedModel
 from steerlens.steering import Condition
 from steerlens.steering.prompts import token_strings

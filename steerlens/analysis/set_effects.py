@@ -9,8 +9,8 @@ import torch
 
 from steerlens.analysis.compared import Comparison, shared_columns
 from steerlens.analysis.effectiveness import shift_of_set, token_set
-from steerlens.analysis.statistics import mean_interval
 from steerlens.errors import SteerlensError
+from steerlens.measures.statistics import mean_interval
 from steerlens.models import HookedModel
 from steerlens.steering import Condition
 

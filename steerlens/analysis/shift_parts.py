@@ -26,9 +26,9 @@ from torch import Tensor
 from steerlens.analysis.compared import Positions, against_unsteered, shared_columns
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.residual_trace import FinalNorm, ResidualTrace, residual_trace, token_directions
-from steerlens.analysis.sweep import run_settings
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
+from steerlens.models.run_settings import run_settings
 from steerlens.steering import Placement, Steering, check_vector
 from steerlens.steering.prompts import prompt_ids, token_strings
 
@@ -63,7 +63,7 @@ class ShiftParts:
         self, *, condition: str | None = None, prompt: str | None = None, position: int | None = None
     ) -> go.Figure:
         """Each part's contribution, layer by layer, one line of markers per token."""
-        from steerlens.analysis.figures.shift_parts import shift_parts_bars
+        from steerlens.figures.shift_parts import shift_parts_bars
 
         prompt = prompt or self.frame["prompt"].iloc[0]
         return shift_parts_bars(self.frame, condition=condition, prompt=prompt, position=position)

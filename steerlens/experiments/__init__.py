@@ -6,16 +6,16 @@ result.frame; result.plot(); result.report("topic.html")
 """
 
 # Each function has the name of its module; both stand in this namespace under it, and it is the function that is meant.
-from steerlens.experiments.gallery import gallery
-from steerlens.experiments.knowledge import knowledge
-from steerlens.experiments.ledger import Ledger
-from steerlens.experiments.overhead import overhead
-from steerlens.experiments.perplexity import perplexity
-from steerlens.experiments.result import Result
-from steerlens.experiments.sentiment import sentiment
+from steerlens.experiments.gallery.experiment import gallery
+from steerlens.experiments.knowledge.experiment import knowledge
+from steerlens.experiments.overhead.experiment import overhead
+from steerlens.experiments.perplexity.experiment import perplexity
+from steerlens.experiments.sentiment.experiment import sentiment
+from steerlens.experiments.shared.ledger import Ledger
+from steerlens.experiments.shared.result import Result
 from steerlens.experiments.suite import EXPERIMENTS, Experiment, Suite, reproduce
-from steerlens.experiments.topic import topic
-from steerlens.experiments.toxicity import toxicity
+from steerlens.experiments.topic.experiment import topic
+from steerlens.experiments.toxicity.experiment import toxicity
 
 __all__ = [
     "EXPERIMENTS",

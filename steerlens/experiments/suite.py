@@ -10,25 +10,25 @@ from typing import Any
 
 import pandas as pd
 
-from steerlens.analysis.report import Headline, write_report
-from steerlens.analysis.sweep import run_settings
 from steerlens.errors import SteerlensError
-from steerlens.experiments.gallery import QUICK as QUICK_GALLERY
-from steerlens.experiments.gallery import gallery
-from steerlens.experiments.knowledge import QUICK as QUICK_KNOWLEDGE
-from steerlens.experiments.knowledge import knowledge
-from steerlens.experiments.overhead import QUICK as QUICK_OVERHEAD
-from steerlens.experiments.overhead import overhead
-from steerlens.experiments.perplexity import QUICK as QUICK_PERPLEXITY
-from steerlens.experiments.perplexity import perplexity
-from steerlens.experiments.result import Result
-from steerlens.experiments.sentiment import QUICK as QUICK_SENTIMENT
-from steerlens.experiments.sentiment import sentiment
-from steerlens.experiments.topic import QUICK as QUICK_TOPIC
-from steerlens.experiments.topic import topic
-from steerlens.experiments.toxicity import QUICK as QUICK_TOXICITY
-from steerlens.experiments.toxicity import toxicity
+from steerlens.experiments.gallery.experiment import QUICK as QUICK_GALLERY
+from steerlens.experiments.gallery.experiment import gallery
+from steerlens.experiments.knowledge.experiment import QUICK as QUICK_KNOWLEDGE
+from steerlens.experiments.knowledge.experiment import knowledge
+from steerlens.experiments.overhead.experiment import QUICK as QUICK_OVERHEAD
+from steerlens.experiments.overhead.experiment import overhead
+from steerlens.experiments.perplexity.experiment import QUICK as QUICK_PERPLEXITY
+from steerlens.experiments.perplexity.experiment import perplexity
+from steerlens.experiments.sentiment.experiment import QUICK as QUICK_SENTIMENT
+from steerlens.experiments.sentiment.experiment import sentiment
+from steerlens.experiments.shared.result import Result
+from steerlens.experiments.topic.experiment import QUICK as QUICK_TOPIC
+from steerlens.experiments.topic.experiment import topic
+from steerlens.experiments.toxicity.experiment import QUICK as QUICK_TOXICITY
+from steerlens.experiments.toxicity.experiment import toxicity
 from steerlens.models import HookedModel, require_model
+from steerlens.models.run_settings import run_settings
+from steerlens.reports.page import Headline, write_report
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from steerlens.analysis import theme
-from steerlens.analysis.figures import completions_side_by_side
 from steerlens.analysis.layer_effect import LayerEffect
 from steerlens.analysis.logit_shift import LogitShift
 from steerlens.errors import SteerlensError
 from steerlens.explorer.panels import code_panel_class, figures_class
 from steerlens.explorer.view import Numbers, View
 from steerlens.extras import needs
+from steerlens.figures import completions_side_by_side, theme
 from steerlens.models import HookedModel, require_model
 from steerlens.steering import Injection, Placement, PromptPair
 

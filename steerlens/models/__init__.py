@@ -5,6 +5,7 @@ from steerlens.models.decoding import Decoder, Decoders, PrefixDecoder, WholeDec
 from steerlens.models.fingerprint import fingerprint
 from steerlens.models.loading import load_model
 from steerlens.models.protocol import HookedModel, ModelStamp, is_bridge, require_model, stamp
+from steerlens.models.run_settings import run_settings
 from steerlens.models.running import (
     Cache,
     ForwardState,
@@ -39,6 +40,7 @@ __all__ = [
     "prefill",
     "require_model",
     "resid_pre_hook",
+    "run_settings",
     "stamp",
     "walkable",
     "without_live_hooks",

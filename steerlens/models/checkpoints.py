@@ -12,9 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from steerlens import demo
 from steerlens.errors import SteerlensError
 
-DEMO_MODEL_PATH = Path(__file__).resolve().parent.parent / "demo" / "model"
+DEMO_MODEL_PATH = demo.MODEL
 """Directory of the embedded model (Hugging Face layout)."""
 
 

@@ -5,6 +5,7 @@ from steerlens.steering.extraction import actadd, mean_difference
 from steerlens.steering.injection import Part, Receipt, Session, injecting, steer
 from steerlens.steering.placement import Placement
 from steerlens.steering.prompts import PaddedPair, PromptPair
+from steerlens.steering.random_vectors import random_like
 from steerlens.steering.vectors import SteeringVector, check_vector
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "check_vector",
     "injecting",
     "mean_difference",
+    "random_like",
     "steer",
 ]

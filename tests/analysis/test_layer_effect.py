@@ -8,8 +8,8 @@ import torch
 
 import steerlens as sl
 from steerlens.analysis.effectiveness import shift_of_set, token_set
-from steerlens.analysis.statistics import mean_interval
-from steerlens.analysis.sweep import random_like
+from steerlens.measures.statistics import mean_interval
+from steerlens.steering.random_vectors import random_like
 from tests.reference import N_LAYERS
 
 PAIR = sl.PromptPair("Love you", "Hate")

@@ -1,0 +1,1 @@
+"""The qualitative examples of the original post, those that failed included."""

@@ -1,0 +1,1 @@
+"""Is knowledge kept under steering? P@K on cloze sentences."""

@@ -1,0 +1,1 @@
+"""What does steering cost in time?"""

@@ -1,0 +1,1 @@
+"""Does steering turn the sentiment of film reviews?"""

@@ -1,0 +1,99 @@
+"""`Result`: what every experiment gives back: a tidy frame, figures, a page, and all that is needed to repeat it."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pandas as pd
+
+from steerlens.reports.page import Headline, check_report_path, write_report
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True, eq=False)
+class Result(ABC):
+    """The outcome of an experiment. Each experiment has its own subclass, which documents the columns of `frame`.
+
+    Attributes:
+        frame: the main numbers, tidy, with intervals.
+        settings: everything needed to repeat it, as plain data: arguments, seed, model, fingerprint, versions.
+    """
+
+    name: ClassVar[str]
+    """As in `steerlens reproduce NAME`."""
+    title: ClassVar[str]
+    """What it asks, as the heading of its page."""
+
+    frame: pd.DataFrame
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @abstractmethod
+    def headlines(self) -> list[Headline]:
+        """The few numbers to read first, each with its interval."""
+
+    @abstractmethod
+    def figures(self) -> dict[str, go.Figure]:
+        """Captions and figures, the paper's figure first."""
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Captions and tables of the page; the frame unless an experiment has better."""
+        return {"All numbers": self.frame}
+
+    def completions_html(self) -> str | None:
+        """Completions side by side (`SideBySide.html`), where the experiment makes any."""
+        return None
+
+    def plot(self) -> go.Figure:
+        """The paper's figure of this experiment, with intervals."""
+        return next(iter(self.figures().values()))
+
+    def report(self, path: str | Path, *, command: str | None = None) -> Path:
+        """One self-contained HTML page; returns its path.
+
+        Raises:
+            SteerlensError: the place cannot be written (checked before anything is drawn).
+        """
+        check_report_path(path)
+        return write_report(
+            path,
+            title=self.title,
+            subtitle=str(self.settings.get("model", "")),
+            headlines=self.headlines(),
+            figures=self.figures(),
+            tables=self.tables(),
+            completions_html=self.completions_html(),
+            settings=self.settings,
+            command=command,
+        )
+
+    def save(self, folder: str | Path, *, command: str | None = None) -> Path:
+        """NAME.html, NAME.csv and NAME.json (settings and headlines) in a folder, made if missing; the page's path."""
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        self.frame.to_csv(place / f"{self.name}.csv", index=False)
+        facts = {
+            "name": self.name,
+            "headlines": [vars(headline) for headline in self.headlines()],
+            "settings": _plain(self.settings),
+        }
+        unfinished = place / f".{self.name}.json.part"
+        unfinished.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(unfinished, place / f"{self.name}.json")
+        return self.report(place / f"{self.name}.html", command=command)
+
+
+def _plain(value: Any) -> Any:
+    """Settings as JSON knows them; what it does not know, as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

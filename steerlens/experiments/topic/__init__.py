@@ -1,0 +1,1 @@
+"""Topic steering by layer: how often do completions speak of the topic?"""

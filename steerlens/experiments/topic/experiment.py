@@ -1,0 +1,251 @@
+"""Topic steering by layer: how often do completions speak of the topic? (ActAdd, experiment 3 of version 1)
+
+The paper (Turner et al., arXiv 2308.10248) steers GPT-2-XL with `" weddings"` − `" "`, coefficient 1, at every layer,
+and takes 200 completions of 40 tokens of *I went up to my friend and said* (temperature 1, top-p 0.3, frequency penalty
+1, seed 0) from each and from the unsteered model. Two numbers are drawn against the layer: the mean count of
+wedding-related words per completion, and the share of completions with any. The words are wedding, weddings, wed,
+marry, married, marriage, bride, groom, honeymoon. Its text says that the effect is there at the very first layer, is
+largest at layer 6, and that over 90 % of completions there are about weddings, against about 2 % unsteered.
+
+What differs here, or is not known:
+
+- The paper counts layers "1-48"; here they are the blocks 0 to 47, whose inputs are steered.
+- The paper gives no intervals: here shares have Wilson's, means Student's (95 %).
+- The paper's figures have no control: here every condition has a random vector of equal norm beside it.
+- How words are matched is not said in the text; the scripts count whole words, whatever their case, and so does this.
+- Only weddings is a topic of the paper. The pairs of other topics are made like it, and their word lists are ours.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import pandas as pd
+
+from steerlens.errors import SteerlensError
+from steerlens.experiments.shared.result import Result
+from steerlens.experiments.topic.figures import topics_by_layer
+from steerlens.figures import layer_sweep
+from steerlens.measures import metrics
+from steerlens.models import HookedModel
+from steerlens.models.run_settings import run_settings
+from steerlens.reports.page import Headline
+from steerlens.runs.sweep import Control, Sweep, sweep
+from steerlens.runs.sweep_page import interval, number, side_by_side
+from steerlens.steering import Placement, PromptPair
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+QUICK: dict[str, Any] = {"n": 60, "coeffs": (1.0, 4.0)}
+
+SHARE, COUNT = "any related word", "related words"
+"""The two metrics: share of completions with any word of the list, and mean number of such words per completion."""
+
+
+_BEST_COLUMNS = {
+    "steered": ["share", "low", "high"],
+    "unsteered": ["unsteered", "unsteered_low", "unsteered_high"],
+    "random vector": ["random", "random_low", "random_high"],
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Topic(Result):
+    """Related words by layer.
+
+    Attributes:
+        frame: one row per topic, condition and metric: topic, then the columns of `Sweep.summary`. `metric` is
+            "any related word" (kind "share") or "related words" (kind "mean").
+        sweeps: by topic, with all completions in `.frame`.
+    """
+
+    name: ClassVar[str] = "topic"
+    title: ClassVar[str] = "Does a steering vector make the model speak of a topic, and at which layer?"
+
+    sweeps: dict[str, Sweep] = field(default_factory=dict)
+
+    def best(self) -> pd.DataFrame:
+        """One row per topic: the condition with the largest share, chosen after the fact, beside its controls.
+
+        Columns: topic, layer, coeff, share, low, high, words (mean per completion), unsteered, unsteered_low,
+        unsteered_high, random, random_low, random_high (NaN without controls), n.
+        """
+        rows = []
+        for topic, swept in self.sweeps.items():
+            best, base = swept.best(SHARE), swept.baseline(SHARE)
+            same = swept.summary.query("layer == @best.layer and coeff == @best.coeff")
+            words = same[(same["role"] == "steered") & (same["metric"] == COUNT)].iloc[0]
+            control = same[(same["role"] == "random") & (same["metric"] == SHARE)]
+            row = {
+                "topic": topic,
+                "layer": int(best["layer"]),
+                "coeff": best["coeff"],
+                "share": best["mean"],
+                "low": best["low"],
+                "high": best["high"],
+                "words": words["mean"],
+                "unsteered": base["mean"],
+                "unsteered_low": base["low"],
+                "unsteered_high": base["high"],
+            }
+            for column, source in (("random", "mean"), ("random_low", "low"), ("random_high", "high")):
+                row[column] = control.iloc[0][source] if len(control) else float("nan")
+            rows.append(row | {"n": int(best["n"])})
+        return pd.DataFrame(rows)
+
+    def headlines(self) -> list[Headline]:
+        table = self.best()
+        if len(table) > 1:
+            return [
+                Headline(
+                    f"{row.topic}, best of all conditions",
+                    f"{row.share:.1%}",
+                    f"{row.low:.1%} to {row.high:.1%}; layer {row.layer}, coefficient {row.coeff:g}; "
+                    f"unsteered {row.unsteered:.1%}",
+                )
+                for row in table.itertuples()
+            ]
+        name, swept = next(iter(self.sweeps.items()))
+        best, base, row = swept.best(SHARE), swept.baseline(SHARE), table.iloc[0]
+        where = f"{interval(best)}; layer {best['layer']}, coefficient {best['coeff']:g}, the best of all"
+        tiles = [
+            Headline(f"{name}: completions with a related word", number(best), where),
+            Headline("unsteered", number(base), interval(base)),
+        ]
+        if row["random"] == row["random"]:
+            limits = f"{row['random_low']:.1%} to {row['random_high']:.1%}"
+            tiles.append(Headline("random vector of equal norm", f"{row['random']:.1%}", limits))
+        return tiles
+
+    def figures(self) -> dict[str, go.Figure]:
+        drawn = {
+            f"{topic}: share of completions with a related word, and related words per completion, by layer.": (
+                layer_sweep(swept.summary, title=f"{topic}: {swept.settings['what']}")
+            )
+            for topic, swept in self.sweeps.items()
+        }
+        if len(self.sweeps) == 1:
+            return drawn
+        shares = self.frame[(self.frame["metric"] == SHARE) & (self.frame["role"] == "steered")]
+        strongest = shares[shares["coeff"] == shares["coeff"].max()]
+        (first, figure), *others = drawn.items()
+        overview = "Each topic, steered by its own vector: completions in a hundred with a related word."
+        return {first: figure, overview: topics_by_layer(strongest), **dict(others)}
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        order = ["topic", "role", "layer", "coeff", "metric", "mean", "low", "high", "n"]
+        best = self.best()
+        shown = best[["topic", "layer", "coeff"]].copy()
+        for name, columns in _BEST_COLUMNS.items():
+            shown[name] = [
+                "–" if share != share else f"{share:.1%} ({low:.1%} to {high:.1%})"
+                for share, low, high in best[columns].to_numpy()
+            ]
+        shown["words per completion"], shown["n"] = best["words"], best["n"]
+        return {
+            "The best condition of each topic, chosen after the fact, which flatters it a little": shown,
+            "Every condition": self.frame[order],
+        }
+
+    def completions_html(self) -> str | None:
+        parts = []
+        for topic, swept in self.sweeps.items():
+            heading = f"<h3>{html.escape(topic)}</h3>" if len(self.sweeps) > 1 else ""
+            parts.append(heading + side_by_side(swept).html)
+        return "".join(parts)
+
+
+def topic(
+    model: HookedModel,
+    *,
+    topics: str | Sequence[str] | Mapping[str, PromptPair] = ("weddings",),
+    prompts: str | Sequence[str] = "I went up to my friend and said",
+    layers: Sequence[int] | Literal["all"] = "all",
+    coeffs: Sequence[float] | float = (1.0,),
+    placement: Placement | None = None,
+    control: Control = "random",
+    n: int = 200,
+    max_new_tokens: int = 40,
+    temperature: float = 1.0,
+    top_p: float = 0.3,
+    frequency_penalty: float = 1.0,
+    seed: int = 0,
+    store: str | Path | None = None,
+    batch_size: int | None = None,
+    progress: bool | None = None,
+) -> Topic:
+    """Related words in completions for every layer × coefficient, and unsteered: figures 3 and 4 of the paper (v1).
+
+    Source: Turner et al., arXiv 2308.10248; see the head of this file for what it says and leaves open. The defaults
+    are the paper's. (On a small model coefficient 1 does little: `QUICK` adds 4.)
+
+    Args:
+        topics: names of word lists of `metrics.TOPICS`, steered by `" name"` − `" "`; or {name: PromptPair}.
+        prompts: texts to continue.
+        control: "random" puts a random vector of equal norm beside each condition; None leaves it out.
+        store: a file that keeps finished conditions (see `sweep`): an interrupted run goes on from there. Topics share
+            their unsteered completions in it.
+        layers, coeffs, placement, n and the rest: see `sweep`.
+
+    Raises:
+        SteerlensError: an unknown topic, and whatever `sweep` raises.
+    """
+    pairs = _pairs(topics)
+    measured = {name: (metrics.topic(name, name=SHARE), _count(name)) for name in pairs}  # all names checked first
+    sweeps = {}
+    for name, pair in pairs.items():
+        sweeps[name] = sweep(
+            model,
+            pair,
+            prompts,
+            layers=layers,
+            coeffs=coeffs,
+            placement=placement,
+            metrics=measured[name],
+            n=n,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            frequency_penalty=frequency_penalty,
+            seed=seed,
+            control=control,
+            batch_size=batch_size,
+            progress=progress,
+            store=store,
+        )
+    tables = [swept.summary.assign(topic=name) for name, swept in sweeps.items()]
+    frame = pd.concat(tables, ignore_index=True)
+    frame.insert(0, "topic", frame.pop("topic"))
+    first = next(iter(sweeps.values()))
+    common = {key: value for key, value in first.settings.items() if key not in ("what", "pad", *run_settings(model))}
+    settings = {
+        "topics": {name: str(pair) for name, pair in pairs.items()},
+        "words": {name: list(metrics.TOPICS[name]) for name in pairs},
+        "pad": {name: pair.pad for name, pair in pairs.items()},
+        **common,
+        **run_settings(model),
+    }
+    return Topic(frame, settings, sweeps)
+
+
+def _count(name: str) -> metrics.Metric:
+    return metrics.word_count(*metrics.TOPICS[name], name=COUNT, literal=True)
+
+
+def _pairs(topics: str | Sequence[str] | Mapping[str, PromptPair]) -> dict[str, PromptPair]:
+    if isinstance(topics, Mapping):
+        pairs = dict(topics)
+        for name, pair in pairs.items():
+            if not isinstance(pair, PromptPair):
+                raise SteerlensError(f"topic {name!r} comes with {type(pair).__name__}; give a PromptPair")
+    else:
+        names = [topics] if isinstance(topics, str) else list(topics)
+        pairs = {name: PromptPair(f" {name}", " ") for name in names}
+    if not pairs:
+        raise SteerlensError("topics is empty; give at least one, such as 'weddings'")
+    return pairs

@@ -1,0 +1,1 @@
+"""Does steering make completions of provoking prompts less toxic?"""

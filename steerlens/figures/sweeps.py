@@ -1,0 +1,350 @@
+"""Figures of a sweep: the metric against the layer, and over layer and coefficient."""
+
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from steerlens.errors import SteerlensError
+from steerlens.figures import theme
+from steerlens.figures.columns import choose, control, one_each, require, steered
+from steerlens.figures.intervals import axis_title, error_bars, tick_format, value_lines, value_text
+
+
+def layer_sweep(
+    summary: pd.DataFrame,
+    *,
+    metric: str | None = None,
+    by: str | None = None,
+    interval: Literal["auto", "band", "bars"] = "auto",
+    mark_layer: int | None = None,
+    title: str | None = None,
+) -> go.Figure:
+    """Figure of each metric against the layer: one line per coefficient, 95 % intervals, the unsteered baseline.
+
+    `summary`, one row per condition and metric: layer (NA for the baseline), coeff, metric (str), kind ("share",
+    "mean", or a unit such as "nats"), mean, low, high; optional placement, n, label. Several metrics are drawn one
+    above the other; `metric` chooses one. Lines are coefficients, times placements if there are several, times the
+    values of the column `by` if named. With the optional column role, rows of role "random" (random vectors of equal
+    norm) become a thin dotted line in the colour of their coefficient, "unsteered" the baseline. NaN in mean is a gap,
+    NaN in low or high means no interval is drawn there. Rows with coefficient 0 and no layer are the baseline; steered
+    rows without a layer (vectors at several layers) are dotted horizontal lines. `interval="auto"` draws bands for up
+    to 3 lines and bars for more. `mark_layer` draws a vertical line. Raises SteerlensError for missing columns, 0
+    rows, or two rows at one place of a line.
+    """
+    name = "layer_sweep"
+    frame = require(summary, name, text=["metric", "kind"], numbers=["coeff"], gaps=["layer", "mean", "low", "high"])
+    if metric is not None:
+        frame = choose(frame, name, "metric", metric)
+    metrics = list(frame["metric"].drop_duplicates())
+    frame["baseline"], frame["control"] = ~steered(frame), control(frame)
+    lines = _lines(frame, by)
+    placed = frame[~frame["baseline"] & frame["layer"].notna()]
+    one_each(placed, name, ["metric", "line", "control", "layer"])
+    layers = sorted(int(layer) for layer in placed["layer"].unique()) or [0]
+    bands = interval == "band" or (interval == "auto" and len(lines) <= 3)
+    rows = len(metrics)
+    figure = theme.new_figure(
+        title or (f"{metrics[0]} by layer" if rows == 1 else "Effect by layer"),
+        _sweep_subtitle(frame),
+        height=440 if rows == 1 else 130 + 260 * rows,
+    )
+    figure.set_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.14 / rows if rows > 1 else 0)
+    # Reversed, so that the legend runs from the highest coefficient down to the baseline, as the lines mostly do.
+    figure.update_layout(legend={"title": {"text": "coefficient"}, "traceorder": "reversed"})
+    colours = dict(zip(lines, theme.line_colours(len(lines)), strict=True))
+    for row, one in enumerate(metrics, start=1):
+        part = frame[frame["metric"] == one]
+        kind = part["kind"].iloc[0]
+        ends = (min(layers) - 0.5, max(layers) + 0.5)
+        for index, base in enumerate(part[part["baseline"]].itertuples()):
+            first = row == 1 and index == 0
+            _horizontal(figure, base, kind, ends, row, "unsteered", theme.BASELINE, "dash", legend=first)
+        for position, line in enumerate(lines):
+            both = part[(part["line"] == line) & ~part["baseline"]].sort_values("layer")
+            symbol, legend = theme.SYMBOLS[position % len(theme.SYMBOLS)], row == 1
+            for spread in both[both["layer"].isna()].itertuples():
+                _horizontal(figure, spread, kind, ends, row, line, colours[line], "dot", legend=legend)
+            both = both[both["layer"].notna()]
+            if both["control"].any():
+                _control_line(figure, both[both["control"]], kind, line, colours[line], row=row, legend=legend)
+            own = both[~both["control"]]
+            if len(own):
+                _line(figure, own, kind, line, colours[line], symbol, row=row, band=bands, legend=legend)
+        named = theme.escape(axis_title(one, kind))
+        named = named if rows == 1 else "<br>(".join(named.rsplit(" (", 1))  # a low panel has no room for one line
+        figure.update_yaxes(title_text=named, row=row, col=1, **_y_axis(part, kind))
+        if mark_layer is not None:
+            figure.add_vline(x=mark_layer, line={"color": theme.INK, "width": 1.5, "dash": "dot"}, row=row, col=1)
+    figure.update_xaxes(**theme.layer_ticks(layers))
+    figure.update_xaxes(title_text="layer whose input is steered", row=rows, col=1)
+    if rows == 1:
+        _mark_best(figure, placed[~placed["control"]])
+    return figure
+
+
+def layer_coefficient_heatmap(
+    summary: pd.DataFrame,
+    *,
+    metric: str | None = None,
+    role: Literal["steered", "random"] = "steered",
+    title: str | None = None,
+) -> go.Figure:
+    """Heat map of one metric over layer (across) and coefficient (up), its value in each cell where there is room.
+
+    `summary` as for `layer_sweep`, one placement; `role="random"` draws the random controls instead. The baseline, if
+    there, is the row of coefficient 0: the same at every layer, being no injection at all. NaN means are empty cells.
+    Raises SteerlensError for missing columns, 0 rows, no steered row with a layer, several metrics without `metric=`,
+    or two rows for one cell.
+    """
+    name = "layer_coefficient_heatmap"
+    frame = require(summary, name, text=["metric", "kind"], numbers=["coeff"], gaps=["layer", "mean", "low", "high"])
+    frame = choose(frame, name, "metric", metric)
+    mask = steered(frame)
+    wanted = control(frame) if role == "random" else mask & ~control(frame)
+    cells, base = frame[wanted & frame["layer"].notna()], frame[~mask]
+    if cells.empty:
+        raise SteerlensError(f"{name}: no {role} row has a layer; a heat map needs conditions at single layers")
+    one_each(cells, name, ["layer", "coeff"])
+    kind, one = cells["kind"].iloc[0], cells["metric"].iloc[0]
+    grid = cells.pivot(index="coeff", columns="layer", values="mean")
+    labels = {coeff: theme.number(coeff) for coeff in grid.index}
+    if len(base) and 0.0 not in grid.index:
+        grid.loc[0.0] = base["mean"].iloc[0]
+        labels[0.0] = "0 (unsteered)"
+    grid = grid.sort_index().reindex(columns=np.arange(cells["layer"].min(), cells["layer"].max() + 1))
+    limits = {(row.coeff, row.layer): row for row in cells.itertuples()}
+    hover = [
+        [_cell_hover(coeff, layer, grid.at[coeff, layer], limits.get((coeff, layer)), kind) for layer in grid.columns]
+        for coeff in grid.index
+    ]
+    short = [[_short_value(value, kind) for value in row] for row in grid.to_numpy()]
+    figure = theme.new_figure(title or f"{one} by layer and coefficient", height=200 + 46 * len(grid))
+    figure.add_trace(
+        go.Heatmap(
+            z=grid.to_numpy(),
+            x=grid.columns.to_numpy(),
+            y=np.arange(len(grid)),
+            hovertext=hover,
+            hovertemplate="%{hovertext}<extra></extra>",
+            text=short if grid.shape[1] <= 20 else None,
+            texttemplate="%{text}" if grid.shape[1] <= 20 else None,
+            textfont={"size": 12},
+            hoverongaps=False,
+            xgap=2 if grid.shape[1] <= 40 else 1,
+            ygap=2,
+            coloraxis="coloraxis",
+        )
+    )
+    signed = kind != "share" and bool(np.nanmin(grid.to_numpy()) < 0)
+    figure.update_layout(
+        coloraxis={
+            "colorscale": theme.DIVERGING if signed else theme.SEQUENTIAL,
+            "cmid": 0 if signed else None,
+            "cmin": None if signed else min(0.0, float(np.nanmin(grid.to_numpy()))),
+            "colorbar": {"title": {"text": theme.escape(axis_title(one, kind))}, **tick_format(kind)},
+        }
+    )
+    figure.update_xaxes(title_text="layer whose input is steered", showline=False, ticks="")
+    figure.update_xaxes(**theme.layer_ticks([int(layer) for layer in grid.columns]))
+    figure.update_yaxes(
+        title_text="coefficient",
+        tickvals=list(range(len(grid))),
+        ticktext=[labels[coeff] for coeff in grid.index],
+        showgrid=False,
+    )
+    return figure
+
+
+def _lines(frame: pd.DataFrame, by: str | None) -> list[str]:
+    """Names of the lines in drawing order; puts the column `line` into the frame."""
+    rows = frame[~frame["baseline"]]
+    by = None if by == "role" else by  # roles are told apart as it is
+    if by is not None and by not in frame.columns:
+        raise SteerlensError(f"layer_sweep: by={by!r} names no column of the frame; it has {', '.join(frame.columns)}")
+    extra = [by] if by is not None else []
+    if "placement" in frame.columns and rows["placement"].nunique() > 1:
+        extra.append("placement")
+    names = frame["coeff"].map(lambda coeff: f"coefficient {theme.number(coeff)}")
+    for column in extra:
+        names = names + " · " + frame[column].map(str)
+    frame["line"] = names
+    order = frame[~frame["baseline"]].sort_values([*extra[:1], "coeff", *extra[1:]])
+    return list(order["line"].drop_duplicates())
+
+
+def _line(
+    figure: go.Figure,
+    own: pd.DataFrame,
+    kind: str,
+    name: str,
+    colour: str,
+    symbol: str,
+    *,
+    row: int,
+    band: bool,
+    legend: bool,
+) -> None:
+    limited = own[own["low"].notna() & own["high"].notna() & own["mean"].notna()]
+    if band and len(limited) > 1:
+        figure.add_trace(
+            go.Scatter(
+                x=[*limited["layer"], *limited["layer"][::-1]],
+                y=[*limited["high"], *limited["low"][::-1]],
+                fill="toself",
+                fillcolor=theme.see_through(colour),
+                mode="lines",
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=theme.escape(name),
+            ),
+            row=row,
+            col=1,
+        )
+    size = 8 if len(own) <= 26 else 5 if len(own) <= 50 else 4
+    faint = theme.see_through(colour, 0.45)  # at 80 layers the bars would else hide the lines
+    figure.add_trace(
+        go.Scatter(
+            x=own["layer"],
+            y=own["mean"],
+            mode="lines+markers",
+            name=theme.escape(name.removeprefix("coefficient ")),
+            legendgroup=theme.escape(name),
+            showlegend=legend,
+            line={"color": colour, "width": 2.5},
+            marker={"symbol": symbol, "size": size, "color": colour},
+            error_y=None if band and len(limited) > 1 else error_bars(own, "mean", "low", "high", colour=faint),
+            hovertext=[_hover(f"layer {entry.layer:.0f}", name, entry, kind) for entry in own.itertuples()],
+            hovertemplate="%{hovertext}<extra></extra>",
+        ),
+        row=row,
+        col=1,
+    )
+
+
+def _control_line(
+    figure: go.Figure, own: pd.DataFrame, kind: str, name: str, colour: str, *, row: int, legend: bool
+) -> None:
+    """The random vectors of one coefficient: thin, without a band, so that it stays behind the real one."""
+    named = f"{name}, random vector"
+    figure.add_trace(
+        go.Scatter(
+            x=own["layer"],
+            y=own["mean"],
+            mode="lines",
+            name=theme.escape(named.removeprefix("coefficient ")),
+            legendgroup=theme.escape(named),
+            showlegend=legend,
+            line={"color": colour, "width": 1.75, "dash": "dot"},
+            hovertext=[_hover(f"layer {entry.layer:.0f}", named, entry, kind) for entry in own.itertuples()],
+            hovertemplate="%{hovertext}<extra></extra>",
+        ),
+        row=row,
+        col=1,
+    )
+
+
+def _horizontal(
+    figure: go.Figure,
+    entry: Any,
+    kind: str,
+    ends: tuple[float, float],
+    row: int,
+    name: str,
+    colour: str,
+    dash: str,
+    *,
+    legend: bool,
+) -> None:
+    if np.isnan(entry.mean):
+        return
+    if not (np.isnan(entry.low) or np.isnan(entry.high)):
+        figure.add_trace(
+            go.Scatter(
+                x=[ends[0], ends[1], ends[1], ends[0]],
+                y=[entry.low, entry.low, entry.high, entry.high],
+                fill="toself",
+                fillcolor=theme.see_through(colour),
+                mode="lines",
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=theme.escape(name),
+            ),
+            row=row,
+            col=1,
+        )
+    # Many points rather than two: hover finds points, and the line should answer wherever it is touched.
+    x = np.linspace(*ends, 41)
+    text = _hover(name, "no injection" if name == "unsteered" else "vectors at several layers", entry, kind)
+    figure.add_trace(
+        go.Scatter(
+            x=x,
+            y=np.full(x.shape, entry.mean),
+            mode="lines",
+            name=theme.escape(name.removeprefix("coefficient ")),
+            legendgroup=theme.escape(name),
+            showlegend=legend,
+            line={"color": colour, "width": 2, "dash": dash},
+            hovertext=[text] * x.size,
+            hovertemplate="%{hovertext}<extra></extra>",
+        ),
+        row=row,
+        col=1,
+    )
+
+
+def _hover(head: str, line: str, entry: Any, kind: str) -> str:
+    return "<br>".join([f"<b>{theme.escape(head)}</b>", theme.escape(line), *value_lines(entry, kind)])
+
+
+def _short_value(value: float, kind: str) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{100 * value:.0f}" if kind == "share" else theme.number(value, 2)
+
+
+def _cell_hover(coeff: float, layer: float, mean: float, entry: Any, kind: str) -> str:
+    if entry is None:
+        return f"<b>unsteered</b><br><b>{value_text(mean, kind)}</b>" if not np.isnan(mean) else ""
+    head = f"<b>layer {layer:.0f}, coefficient {theme.number(coeff)}</b>"
+    return "<br>".join([head, *value_lines(entry, kind)])
+
+
+def _y_axis(part: pd.DataFrame, kind: str) -> dict[str, Any]:
+    values = part[["mean", "low", "high"]].to_numpy()
+    if np.isnan(values).all():
+        return {}
+    top, bottom = float(np.nanmax(values)), float(np.nanmin(values))
+    if kind == "share":  # room for the highest marker; a fine grid of ticks where all shares are small
+        upper = min(max(1.12 * top, 0.02), 1.06)
+        return {"range": [-0.02 * upper, upper], "tickformat": ",.0%" if top > 0.06 else ",.1%"}
+    if bottom >= 0 and bottom < 0.5 * top:
+        return {"range": [-0.02 * top, 1.12 * top]}
+    return {"zeroline": bottom < 0 < top}
+
+
+def _mark_best(figure: go.Figure, placed: pd.DataFrame) -> None:
+    known = placed[placed["mean"].notna()]
+    if known.empty:
+        return
+    best = known.loc[known["mean"].idxmax()]
+    figure.add_annotation(
+        x=best["layer"],
+        y=best["mean"],
+        text=f"layer {best['layer']:.0f}: <b>{value_text(best['mean'], best['kind'])}</b>",
+        yshift=17,
+    )
+
+
+def _sweep_subtitle(frame: pd.DataFrame) -> str:
+    parts = []
+    if frame[["low", "high"]].notna().any(axis=None):
+        parts.append("95 % intervals")
+    if "n" in frame.columns and frame["n"].notna().any():
+        counts = sorted({int(n) for n in frame["n"].dropna()})
+        per = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        parts.append(f"{per} completions per point")
+    return ", ".join(parts)

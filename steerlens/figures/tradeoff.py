@@ -1,0 +1,134 @@
+"""Figure of what steering costs: effect against damage, with the Pareto front."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from steerlens.errors import SteerlensError
+from steerlens.figures import theme
+from steerlens.figures.columns import control, require, steered
+from steerlens.figures.intervals import error_bars
+from steerlens.measures.statistics import pareto_front
+
+
+def effect_against_damage(
+    frame: pd.DataFrame,
+    *,
+    effect: str = "effect",
+    damage: str = "damage",
+    effect_title: str | None = None,
+    damage_title: str | None = None,
+    title: str | None = None,
+) -> go.Figure:
+    """Scatter of what steering achieved against what it broke, the Pareto front joined by a line.
+
+    `frame`, one row per condition: label (str), layer (NA for the baseline), coeff, and the two columns that `effect`
+    (more is better) and `damage` (less is better) name; optional `<effect>_low`, `<effect>_high`, `<damage>_low`,
+    `<damage>_high` are drawn as bars. The titles name axes with their units and default to the column names. Colour is
+    the layer, shape the coefficient (one shape beyond 6 coefficients), an open grey circle the baseline, open shapes
+    random controls (optional column role). Rows with NaN in effect or damage are left out. Raises SteerlensError for
+    missing columns, 0 rows, or nothing left.
+    """
+    name = "effect_against_damage"
+    data = require(frame, name, text=["label"], numbers=["coeff"], gaps=["layer", effect, damage])
+    data = data[data[effect].notna() & data[damage].notna()].reset_index(drop=True)
+    if data.empty:
+        raise SteerlensError(f"{name}: every row has NaN in {effect!r} or {damage!r}; nothing is left to draw")
+    data["front"] = pareto_front(data[effect], data[damage])
+    data["baseline"] = ~steered(data)
+    x_title, y_title = damage_title or damage, effect_title or effect
+    figure = theme.new_figure(
+        title or "Effect against damage",
+        "up and to the left is better; the line joins conditions that no other beats on both",
+        height=560,
+    )
+    front = data[data["front"]].sort_values([damage, effect])
+    figure.add_trace(
+        go.Scatter(
+            x=front[damage],
+            y=front[effect],
+            mode="lines",
+            line={"color": theme.BASELINE, "width": 1.5, "shape": "hv"},
+            name="Pareto front",
+            hoverinfo="skip",
+        )
+    )
+    points = data[~data["baseline"]].assign(control=control(data))
+    coefficients = sorted(points["coeff"].unique())
+    shapes = dict(zip(coefficients, itertools.cycle(theme.SYMBOLS), strict=False))
+    many = len(coefficients) > len(theme.SYMBOLS)
+    span = (points["layer"].min(), points["layer"].max()) if points["layer"].notna().any() else (0, 1)
+    for (coeff, is_control), group in points.groupby(["coeff", "control"], sort=True):
+        shape = "circle" if many else shapes[coeff]
+        figure.add_trace(
+            go.Scatter(
+                x=group[damage],
+                y=group[effect],
+                mode="markers",
+                showlegend=False,
+                marker={
+                    "symbol": f"{shape}-open" if is_control else shape,
+                    "size": np.where(group["front"], 12, 8),
+                    "color": group["layer"].fillna(span[0]),
+                    "coloraxis": "coloraxis",
+                    "opacity": 0.95,
+                    "line": {"width": np.where(group["front"], 2, 0.5), "color": theme.INK},
+                },
+                error_x=error_bars(group, damage),
+                error_y=error_bars(group, effect),
+                hovertext=[_damage_hover(row, effect, damage, x_title, y_title) for _, row in group.iterrows()],
+                hovertemplate="%{hovertext}<extra></extra>",
+            )
+        )
+        if not many:  # the points take the colour of their layer, so the legend needs a mark of its own
+            mark = {"symbol": f"{shape}-open" if is_control else shape, "size": 10, "color": theme.INK}
+            named = theme.number(coeff) + (", random vector" if is_control else "")
+            figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=mark, name=named))
+    base = data[data["baseline"]]
+    if len(base):
+        figure.add_trace(
+            go.Scatter(
+                x=base[damage],
+                y=base[effect],
+                mode="markers",
+                name="unsteered",
+                marker={"symbol": "circle-open", "size": 12, "color": theme.BASELINE, "line": {"width": 2}},
+                hovertext=[_damage_hover(row, effect, damage, x_title, y_title) for _, row in base.iterrows()],
+                hovertemplate="%{hovertext}<extra></extra>",
+            )
+        )
+    figure.update_layout(
+        coloraxis={
+            "colorscale": theme.ORDERED,
+            "cmin": span[0],
+            "cmax": max(span[1], span[0] + 1),
+            "colorbar": {
+                "title": {"text": "layer", "side": "bottom"},
+                "tickformat": "d",
+                "orientation": "h",
+                "len": 0.5,
+                "x": 0,
+                "xanchor": "left",
+                "y": -0.2,
+                "yanchor": "top",
+            },
+        },
+        legend={"title": {"text": "coefficient"}},
+        margin_b=150,
+    )
+    figure.update_xaxes(title_text=theme.escape(x_title), showgrid=True)
+    figure.update_yaxes(title_text=theme.escape(y_title))
+    return figure
+
+
+def _damage_hover(row: pd.Series, effect: str, damage: str, x_title: str, y_title: str) -> str:
+    parts = [f"<b>{theme.escape(row['label'])}</b>"]
+    if not np.isnan(row["layer"]):
+        parts.append(f"layer {row['layer']:.0f}, coefficient {theme.number(row['coeff'])}")
+    parts += [f"{theme.escape(title)}: {theme.number(row[column])}"
+              for title, column in ((y_title, effect), (x_title, damage))]  # fmt: skip
+    if row["front"]:
+        parts.append("on the Pareto front")
+    return "<br>".join(parts)

@@ -1,0 +1,29 @@
+"""What a result says of the model and the machine it was computed with."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from steerlens import __version__
+from steerlens.models.fingerprint import fingerprint
+from steerlens.models.protocol import HookedModel, stamp
+
+
+def run_settings(model: HookedModel) -> dict[str, Any]:
+    """Model, device and versions, as plain data."""
+    weights = next(iter(model.parameters()))  # type: ignore[attr-defined]
+    return {
+        "model": stamp(model).name,
+        "model class": type(model).__name__,
+        "model fingerprint": fingerprint(model),
+        "device": str(weights.device),
+        "dtype": str(weights.dtype).removeprefix("torch."),
+        "steerlens": __version__,
+        "transformer-lens": version("transformer-lens"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,1 @@
+"""Reports: page data in, one self-contained HTML file out."""

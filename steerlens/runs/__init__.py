@@ -1,0 +1,1 @@
+"""Runs: sweeps, their store and resume, the cluster."""

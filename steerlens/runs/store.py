@@ -1,0 +1,292 @@
+"""`Store`: finished conditions in an SQLite file, so that a sweep goes on where it was stopped.
+
+What stands in the file is completions, never metrics: those are computed anew whenever a table is made, so a changed
+metric needs no new run. Four tables: `run` (a condition's completions, under a key of everything they depend on), their
+rows in `completion`, and the tables that sweeps make of them, `sweep` and `condition`. Several sweeps share a run whose
+key is the same, the unsteered one for instance.
+
+A run's rows and the note that it is finished are written in one transaction, so a process may be killed at any moment:
+a run is there whole or not at all. Several processes may work on one store. Each says in `claimed` what it is at, which
+only arranges who does what; a process that dies takes nothing with it, and a run that two have computed is kept once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from steerlens.errors import SteerlensError
+from steerlens.measures.metrics import Metric
+from steerlens.runs.run_keys import Planned
+from steerlens.runs.sqlite_file import FileKind, SqliteFile, damage
+
+VERSION = 1
+"""Of the tables. A file of another version is refused, never changed."""
+_SCHEMA = """
+CREATE TABLE run (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, rows INTEGER NOT NULL,
+    claimed REAL, finished REAL, digest TEXT, receipts TEXT
+);
+CREATE TABLE completion (
+    run INTEGER NOT NULL REFERENCES run, prompt INTEGER NOT NULL, sample INTEGER NOT NULL,
+    completion TEXT NOT NULL, n_tokens INTEGER NOT NULL, finished INTEGER NOT NULL,
+    PRIMARY KEY (run, prompt, sample)
+) WITHOUT ROWID;
+CREATE TABLE sweep (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, started REAL NOT NULL,
+    settings TEXT NOT NULL, digest TEXT NOT NULL
+);
+CREATE TABLE condition (
+    sweep INTEGER NOT NULL REFERENCES sweep, number INTEGER NOT NULL, run INTEGER NOT NULL REFERENCES run,
+    label TEXT NOT NULL, role TEXT NOT NULL, layer INTEGER, coeff REAL, placement TEXT NOT NULL,
+    PRIMARY KEY (sweep, number)
+) WITHOUT ROWID;
+"""
+_KIND = FileKind(
+    name="steerlens store",
+    noun="store",
+    holds="finished conditions",
+    made_by="sweep(..., store=...)",
+    application=0x73744C73,  # "stLs"
+    version=VERSION,
+    schema=_SCHEMA,
+)
+_SETTINGS = ("model", "weights", "what", "max_new_tokens", "temperature", "top_k", "top_p", "frequency_penalty")
+
+
+class Store:
+    """An open store. `with Store(path) as store: …`; None keeps it in memory.
+
+    Args:
+        writable: False for an existing one that is only read. It is not changed, and may lie where nothing can be.
+
+    Raises:
+        SteerlensError: here and in every method, in one line: no place to write, a full disk, a file that is no store,
+            is damaged, is of another version, or is taken away. What the file held stays as it was.
+    """
+
+    def __init__(self, path: str | Path | None, *, writable: bool = True) -> None:
+        self._file = SqliteFile(path, _KIND, writable=writable)
+        self.path = self._file.path
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def register(self, planned: Sequence[Planned], *, rows: int, settings: Mapping[str, Any]) -> int:
+        """The number of the sweep of these conditions, new or known; `rows` are those of each condition."""
+        columns = [(p.label, p.role, p.layer, p.coeff, p.placement, p.key) for p in planned]
+        key = _digest(columns)
+        with self._file.transaction() as db:
+            known = db.execute("SELECT id FROM sweep WHERE key = ?", (key,)).fetchone()
+            if known is not None:
+                return int(known[0])
+            text = json.dumps(dict(settings), default=str)
+            sweep = db.execute(
+                "INSERT INTO sweep (key, started, settings, digest) VALUES (?, ?, ?, ?)",
+                (key, time.time(), text, _digest(text)),
+            )
+            db.executemany("INSERT OR IGNORE INTO run (key, rows) VALUES (?, ?)", [(p.key, rows) for p in planned])
+            db.executemany(
+                "INSERT INTO condition SELECT ?, ?, id, ?, ?, ?, ?, ? FROM run WHERE key = ?",
+                [(sweep.lastrowid, number, *row) for number, row in enumerate(columns)],
+            )
+            return int(sweep.lastrowid or 0)
+
+    def missing(self, sweep: int) -> dict[str, float | None]:
+        """The keys of unfinished runs of a sweep, each with the time at which somebody said he is at it."""
+        with self._file.reading() as db:
+            return dict(
+                db.execute(
+                    "SELECT DISTINCT key, claimed FROM condition JOIN run ON run.id = run "
+                    "WHERE sweep = ? AND finished IS NULL",
+                    (sweep,),
+                )
+            )
+
+    def claim(
+        self, sweep: int, parts: Sequence[Sequence[str]], *, mine: frozenset[str] = frozenset(), patience: float = 0.0
+    ) -> tuple[str, ...]:
+        """The keys to compute next: what is missing of one of `parts`; none if there is nothing (now) to do.
+
+        What nobody has claimed comes first, then what was claimed longest ago: its process was killed, or is slow.
+        Claims of the last `patience` seconds are respected. Who comes too late loses time, never data.
+
+        Args:
+            parts: keys that are computed together.
+            mine: keys that this process is at.
+        """
+        with self._file.transaction() as db:
+            missing = self.missing(sweep)
+            todo = [tuple(key for key in part if key in missing and key not in mine) for part in parts]
+            todo = [keys for keys in todo if keys]
+            if not todo:
+                return ()
+            since = [max(missing[key] or 0.0 for key in keys) for keys in todo]
+            oldest = min(range(len(todo)), key=since.__getitem__)
+            now = time.time()
+            if 0 <= now - since[oldest] < patience:
+                return ()
+            db.executemany("UPDATE run SET claimed = ? WHERE key = ?", [(now, key) for key in todo[oldest]])
+            return todo[oldest]
+
+    def write(self, runs: Mapping[str, pd.DataFrame]) -> None:
+        """Keep the completions (rows of `generate`, one condition each) of these keys, in one transaction.
+
+        What somebody else has written meanwhile stays. A run that the plan does not have, or with other than the
+        planned number of completions, is refused together with the rest: once in the file it would pass for damage.
+        """
+        with self._file.transaction() as db:
+            for key, frame in runs.items():
+                rows = _rows(frame)
+                known = db.execute("SELECT id, rows, finished FROM run WHERE key = ?", (key,)).fetchone()
+                if known is None:
+                    raise self._file.taken_away()
+                run, expected, finished = known
+                if len({row[:2] for row in rows}) != expected:
+                    raise SteerlensError(
+                        f"a condition of {expected} completions was given {len(rows)}; nothing is kept"
+                    )
+                if finished is not None:  # somebody else was quicker
+                    continue
+                receipts = json.dumps(frame.attrs.get("receipts", [[]])[0])
+                db.execute(
+                    "UPDATE run SET finished = ?, digest = ?, receipts = ? WHERE id = ?",
+                    (time.time(), _digest([rows, receipts]), receipts, run),
+                )
+                db.executemany("INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?)", [(run, *row) for row in rows])
+
+    def frame(self, sweep: int) -> pd.DataFrame:
+        """The completions of a sweep's finished conditions: columns of `generate` and `role`; `attrs["receipts"]`."""
+        records, receipts = [], []
+        with self._file.reading() as db:
+            key, settings = db.execute("SELECT key, settings FROM sweep WHERE id = ?", (sweep,)).fetchone()
+            settings = json.loads(settings)
+            conditions = db.execute(
+                "SELECT number, label, role, layer, coeff, placement, key, run, finished "
+                "FROM condition JOIN run ON run.id = run WHERE sweep = ? ORDER BY number",
+                (sweep,),
+            ).fetchall()
+            conditions = [(n, la, r, ly, math.nan if c is None else c, *rest) for n, la, r, ly, c, *rest in conditions]
+            if _digest([columns[1:7] for columns in conditions]) != key:
+                raise damage(f"the conditions of sweep {sweep} are not those that were written")
+            for number, label, role, layer, coeff, placement, _, run, finished in conditions:
+                if finished is None:
+                    continue
+                rows, received = _run(db, run)
+                receipts.append(received)
+                records += [
+                    {
+                        "condition": number,
+                        "label": label,
+                        "role": role,
+                        "layer": layer,
+                        "coeff": coeff,
+                        "placement": placement,
+                        "prompt": settings["prompts"][prompt],
+                        "sample": sample,
+                        "completion": completion,
+                        "n_tokens": n_tokens,
+                        "finished": bool(ended),
+                        "seed": settings["seed"],
+                    }
+                    for prompt, sample, completion, n_tokens, ended in rows
+                ]
+        frame = pd.DataFrame.from_records(records, columns=_COLUMNS).astype({"layer": "Int64"})
+        frame.attrs["receipts"] = receipts
+        return frame
+
+    def sweeps(self) -> pd.DataFrame:
+        """One row per sweep: sweep, settings (a mapping), conditions, finished (how many of them), started."""
+        with self._file.reading() as db:
+            rows = db.execute(
+                "SELECT sweep.id, settings, sweep.digest, count(*), count(finished), started FROM sweep "
+                "JOIN condition ON sweep = sweep.id JOIN run ON run.id = run GROUP BY sweep.id ORDER BY sweep.id"
+            ).fetchall()
+            for sweep, settings, digest, *_ in rows:
+                if _digest(settings) != digest:
+                    raise damage(f"the settings of sweep {sweep} are not those that were written")
+            names = ["sweep", "settings", "conditions", "finished", "started"]
+            return pd.DataFrame([(i, json.loads(settings), *rest) for i, settings, _, *rest in rows], columns=names)
+
+
+_COLUMNS = "condition label role layer coeff placement prompt sample completion n_tokens finished seed".split()
+
+
+def read_store(path: str | Path, *, metrics: Sequence[Metric] = ()) -> pd.DataFrame:
+    """Every finished completion of every sweep in a store, one row each; the file is not changed.
+
+    Also while a sweep is running, and from a place that cannot be written to.
+
+    Args:
+        metrics: computed from the completions, one column each, as `sweep` does.
+
+    Returns:
+        Columns: sweep (number in the store), those of `sweep(...).frame`, one per metric, and the settings that tell
+        sweeps apart: model, weights (the model's fingerprint), what, max_new_tokens, temperature, top_k, top_p,
+        frequency_penalty. `frame.attrs["sweeps"]` lists each sweep's settings, and how many of its conditions there are
+        and how many are finished. A condition that two sweeps have in common is in both.
+
+    Raises:
+        SteerlensError: no file, no store, a damaged one, or one of another version.
+    """
+    with Store(path, writable=False) as store:
+        sweeps = store.sweeps()
+        frames = []
+        for sweep, settings in zip(sweeps["sweep"], sweeps["settings"], strict=True):
+            frame = store.frame(sweep)
+            frame.attrs = {}  # concat would compare them
+            frame.insert(0, "sweep", sweep)
+            for metric in metrics:
+                frame[metric.name] = metric(frame["completion"]) if len(frame) else pd.Series(dtype=float)
+            for name in _SETTINGS:
+                value = settings.get(name)
+                frame[name] = "; ".join(value) if isinstance(value, list) else value
+            frames.append(frame.astype({"top_k": "Int64"}))
+    kept = [frame for frame in frames if len(frame)]
+    if kept:
+        result = pd.concat(kept, ignore_index=True)
+    else:
+        result = pd.DataFrame(columns=["sweep", *_COLUMNS, *(m.name for m in metrics), *_SETTINGS])
+    result.attrs["sweeps"] = sweeps.drop(columns="started").to_dict("records")
+    return result
+
+
+def _run(db: sqlite3.Connection, run: int) -> tuple[list[tuple[int, int, str, int, int]], list[dict[str, Any]]]:
+    expected, digest, receipts = db.execute("SELECT rows, digest, receipts FROM run WHERE id = ?", (run,)).fetchone()
+    rows = db.execute(
+        "SELECT prompt, sample, completion, n_tokens, finished FROM completion WHERE run = ? ORDER BY prompt, sample",
+        (run,),
+    ).fetchall()
+    if len(rows) != expected or _digest([rows, receipts]) != digest:
+        raise damage(f"the completions of run {run} are not those that were written")
+    return rows, [one | {"positions": tuple(one["positions"])} for one in json.loads(receipts)]
+
+
+def _rows(frame: pd.DataFrame) -> list[tuple[int, int, str, int, int]]:
+    """(prompt, sample, completion, n_tokens, finished) of one condition; prompts by place, since two may be equal."""
+    samples = frame["sample"].tolist()
+    starts = pd.Series(samples).eq(0).cumsum() - 1
+    values = zip(
+        starts.tolist(),
+        samples,
+        frame["completion"],
+        frame["n_tokens"].tolist(),
+        frame["finished"].tolist(),
+        strict=True,
+    )
+    return [(prompt, sample, text, n_tokens, int(finished)) for prompt, sample, text, n_tokens, finished in values]
+
+
+def _digest(content: Any) -> str:
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()

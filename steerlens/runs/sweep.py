@@ -1,0 +1,239 @@
+"""`sweep`: a vector at every layer and coefficient, against no steering and against random vectors of equal norm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from steerlens.engine import generate
+from steerlens.errors import SteerlensError
+from steerlens.measures.metrics import Metric, words
+from steerlens.measures.statistics import metric_interval
+from steerlens.models import HookedModel, require_model, run_settings
+from steerlens.runs.parts import Engine, check_engine, complete_in_parts
+from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector, actadd, random_like
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Control = Literal["random"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """The outcome of a sweep.
+
+    Attributes:
+        frame: one row per completion: the columns of `generate`, `role` ("unsteered", "steered", "random") and one
+            column per metric.
+        metrics: the metrics, in the order of their columns.
+        settings: everything needed to repeat it, as plain data.
+    """
+
+    frame: pd.DataFrame
+    metrics: tuple[Metric, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row per condition and metric, with 95 % intervals.
+
+        Columns: condition, label, role, layer, coeff, placement, metric, kind, n, mean, low, high. Shares have Wilson
+        intervals, means Student-t intervals. The unsteered baseline is a row with layer <NA> and coeff 0.
+        """
+        rows = []
+        keys = ["condition", "label", "role", "layer", "coeff", "placement"]
+        for key, group in self.frame.groupby(keys, sort=False, dropna=False):
+            for metric in self.metrics:
+                interval = metric_interval(group[metric.name], metric.kind)
+                rows.append(
+                    dict(zip(keys, key, strict=True))
+                    | {
+                        "metric": metric.name,
+                        "kind": metric.kind,
+                        "n": interval.n,
+                        "mean": interval.mean,
+                        "low": interval.low,
+                        "high": interval.high,
+                    }
+                )
+        return pd.DataFrame(rows).astype({"layer": "Int64"})
+
+    def best(self, metric: Metric | str | None = None) -> pd.Series:
+        """The summary row of the steered condition with the largest mean of `metric` (the first metric by default)."""
+        rows = self._of(metric)
+        steered = rows[rows["role"] == "steered"]
+        return steered.loc[steered["mean"].idxmax()]
+
+    def baseline(self, metric: Metric | str | None = None) -> pd.Series:
+        """The summary row of the unsteered condition for `metric` (the first metric by default)."""
+        rows = self._of(metric)
+        return rows[rows["role"] == "unsteered"].iloc[0]
+
+    def plot(self, metric: Metric | str | None = None) -> go.Figure:
+        """`metric` (the first by default) against layer, one line per coefficient, with intervals and the baseline."""
+        from steerlens.figures import layer_sweep
+
+        return layer_sweep(self._of(metric))
+
+    def report(self, path: str | Path, *, command: str | None = None) -> Path:
+        """One self-contained HTML page with figures, table, completions and settings; returns its path.
+
+        Raises:
+            SteerlensError: the place cannot be written (checked before anything is drawn).
+        """
+        from steerlens.runs.sweep_page import write_sweep_report
+
+        return write_sweep_report(self, path, command=command)
+
+    def _of(self, metric: Metric | str | None) -> pd.DataFrame:
+        return self.summary[self.summary["metric"] == self._metric(metric).name]
+
+    def _metric(self, metric: Metric | str | None) -> Metric:
+        if metric is None:
+            return self.metrics[0]
+        name = metric if isinstance(metric, str) else metric.name
+        for one in self.metrics:
+            if one.name == name:
+                return one
+        raise SteerlensError(f"no metric {name!r} in this sweep; it has {', '.join(m.name for m in self.metrics)}")
+
+
+def sweep(
+    model: HookedModel,
+    what: PromptPair | Mapping[int, SteeringVector] | Sequence[SteeringVector],
+    prompts: str | Sequence[str],
+    *,
+    layers: Sequence[int] | Literal["all"] = "all",
+    coeffs: Sequence[float] | float = (1.0,),
+    placement: Placement | None = None,
+    metrics: Sequence[Metric] = (),
+    n: int = 100,
+    max_new_tokens: int = 40,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 0.3,
+    frequency_penalty: float = 1.0,
+    seed: int = 0,
+    control: Control = "random",
+    batch_size: int | None = None,
+    compile: bool = False,
+    progress: bool | None = None,
+    store: str | Path | None = None,
+    engine: Engine = "local",
+) -> Sweep:
+    """`n` completions of each prompt for every layer × coefficient and for the unsteered model, measured.
+
+    This is the layer experiment of the ActAdd paper (arXiv 2308.10248, section 4.2) with the controls it lacks: every
+    share comes with an interval, and every steered condition with a random vector of the same norm at each position
+    (`control="random"`), which answers whether any push of that size would have done the same.
+
+    Args:
+        what: a PromptPair (vectors are extracted for all layers from one forward pass), or vectors, one per layer.
+        layers: `"all"` or layer numbers (for a PromptPair).
+        coeffs: coefficients; 0 is allowed.
+        metrics: from `steerlens.metrics`; by default whether a completion holds a word of the positive prompt.
+        control: `"random"`, or None to leave the random vectors out (half the time).
+        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, batch_size, compile, progress: see
+            `generate`.
+        store: an SQLite file in which every condition is kept as soon as it is finished. Run again after an
+            interruption, and only what is missing is computed; the outcome is the same. Several processes may share
+            one. `read_store` reads it.
+        engine: `"ray"` spreads the conditions over the workers of a Ray cluster (`pip install 'steerlens[ray]'`): the
+            one that `ray.init` has connected to, that RAY_ADDRESS names, or one on this machine. Same outcome.
+
+    Raises:
+        SteerlensError: layer out of range, no layers or coefficients, n = 0, whatever `generate` raises; a store that
+            cannot be used or written, hooks of yours on the model together with store or Ray, a cluster out of reach.
+    """
+    require_model(model)
+    check_engine(engine)
+    factors = [float(c) for c in ([coeffs] if isinstance(coeffs, int | float) else coeffs)]
+    if not factors:
+        raise SteerlensError("coeffs is empty; give at least one coefficient")
+    vectors = _vectors(model, what, layers)
+    chosen = tuple(metrics) or (_default_metric(what),)
+    conditions, roles = [Condition()], ["unsteered"]
+    for factor in factors:
+        for vector in vectors:
+            conditions.append(Condition((Injection(factor * vector, placement),)))
+            roles.append("steered")
+    if control == "random":
+        for factor in factors:
+            for vector in vectors:
+                conditions.append(Condition((Injection(factor * random_like(vector, seed=seed), placement),)))
+                roles.append("random")
+    elif control is not None:
+        raise SteerlensError(f"control={control!r} is unknown; use 'random' or None")
+    sampling = {
+        "n": n,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "frequency_penalty": frequency_penalty,
+        "seed": seed,
+    }
+    settings = {
+        "what": str(what) if isinstance(what, PromptPair) else [v.title for v in vectors],
+        "pad": what.pad if isinstance(what, PromptPair) else None,
+        "prompts": [prompts] if isinstance(prompts, str) else list(prompts),
+        "layers": [v.layer for v in vectors],
+        "coeffs": factors,
+        "placement": vectors[0].placement if placement is None else placement,
+        "control": control,
+        **sampling,
+        **run_settings(model),
+    }
+    if store is None and engine == "local":
+        speed: dict[str, Any] = {"batch_size": batch_size, "compile": compile}
+        frame = generate(model, settings["prompts"], conditions, **sampling, **speed, progress=progress)  # type: ignore[arg-type]
+        frame.insert(2, "role", frame["condition"].map(dict(enumerate(roles))))
+    else:
+        frame = complete_in_parts(
+            model,
+            settings["prompts"],
+            conditions,
+            roles,
+            sampling=sampling,
+            settings=settings,
+            store=store,
+            engine=engine,
+            batch_size=batch_size,
+            compile=compile,
+            progress=progress,
+        )
+    for metric in chosen:
+        frame[metric.name] = metric(frame["completion"])
+    return Sweep(frame, chosen, settings)
+
+
+def _vectors(
+    model: HookedModel,
+    what: PromptPair | Mapping[int, SteeringVector] | Sequence[SteeringVector],
+    layers: Sequence[int] | Literal["all"],
+) -> list[SteeringVector]:
+    if isinstance(what, PromptPair):
+        return list(actadd(model, what, layers=layers).values())
+    given = what.values() if isinstance(what, Mapping) else [what] if isinstance(what, SteeringVector) else what
+    vectors: list[SteeringVector] = list(given)
+    if not vectors or not all(isinstance(v, SteeringVector) for v in vectors):
+        raise SteerlensError("give a PromptPair or at least one SteeringVector to sweep")
+    chosen = [v for v in vectors if layers == "all" or v.layer in layers]
+    if not chosen:
+        raise SteerlensError(
+            f"none of the vectors is of layers={layers}; theirs are {sorted({v.layer for v in vectors})}"
+        )
+    return chosen
+
+
+def _default_metric(what: Any) -> Metric:
+    text = what.positive.strip() if isinstance(what, PromptPair) else ""
+    if not text:
+        raise SteerlensError("metrics is empty; give at least one, as in metrics=[sl.metrics.words('weddings')]")
+    return words(text)

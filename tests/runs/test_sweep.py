@@ -1,0 +1,110 @@
+"""Sweeps: the grid they run, the numbers they report, the controls they keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import steerlens as sl
+from steerlens.measures.statistics import wilson_interval
+from steerlens.steering.random_vectors import random_like
+from tests.reference import N_LAYERS
+
+PROMPT = "I went up to my friend and said"
+PAIR = sl.PromptPair("Love you", "Hate")
+METRICS = [sl.metrics.words("the", "a", "and", name="articles"), sl.metrics.length()]
+
+
+@pytest.fixture(scope="module")
+def swept(any_model):
+    return sl.sweep(
+        any_model,
+        PAIR,
+        [PROMPT, "The weather today is"],
+        coeffs=[1, -2],
+        n=3,
+        max_new_tokens=5,
+        metrics=METRICS,
+        seed=4,
+    )
+
+
+def test_every_condition_is_there_once(swept) -> None:
+    counts = swept.frame.groupby(["role", "coeff"], sort=False)["layer"].agg(lambda layer: layer.nunique())
+    assert counts.to_dict() == {
+        ("unsteered", 0.0): 0,
+        ("steered", 1.0): N_LAYERS,
+        ("steered", -2.0): N_LAYERS,
+        ("random", 1.0): N_LAYERS,
+        ("random", -2.0): N_LAYERS,
+    }
+    assert len(swept.frame) == (1 + 4 * N_LAYERS) * 2 * 3
+    assert not swept.frame.duplicated(["condition", "prompt", "sample"]).any()
+
+
+def test_the_sweep_is_its_single_runs(swept, any_model) -> None:
+    """Law 8: each cell of the grid is what generate gives for that condition alone."""
+    vector = -2 * sl.actadd(any_model, PAIR, layer=1)
+    alone = sl.generate(any_model, [PROMPT, "The weather today is"], vector, n=3, max_new_tokens=5, seed=4)
+    cell = swept.frame.query("role == 'steered' and layer == 1 and coeff == -2")
+    assert cell["completion"].tolist() == alone["completion"].tolist()
+
+
+def test_the_summary_is_the_frame_summed_up(swept) -> None:
+    summary = swept.summary
+    assert len(summary) == (1 + 4 * N_LAYERS) * len(METRICS)
+    for row in summary.query("metric == 'articles'").itertuples():
+        values = swept.frame.loc[swept.frame["condition"] == row.condition, "articles"]
+        interval = wilson_interval(float(values.sum()), len(values))
+        assert (row.n, row.mean, row.low, row.high) == (6, values.mean(), interval.low, interval.high)
+    base = summary.query("role == 'unsteered'")
+    assert base["layer"].isna().all() and (base["coeff"] == 0).all()
+    best = swept.best("articles")
+    assert best["mean"] == summary.query("metric == 'articles' and role == 'steered'")["mean"].max()
+
+
+def test_random_controls_have_the_norm_and_nothing_else(any_model) -> None:
+    for layer, vector in sl.actadd(any_model, PAIR, layers="all").items():
+        other = random_like(vector, seed=0)
+        assert torch.allclose(other.norms, vector.norms, rtol=1e-5)
+        assert (other.values[0] == 0).all() and other.layer == layer
+        cosine = torch.nn.functional.cosine_similarity(other.values[1:], vector.values[1:], dim=-1)
+        assert cosine.abs().max() < 0.8
+        assert torch.equal(random_like(vector, seed=0).values, other.values)
+        assert not torch.equal(random_like(vector, seed=1).values, other.values)
+
+
+def test_vectors_can_be_swept_too(any_model) -> None:
+    means = sl.mean_difference(any_model, ["I love it", "So good"], ["I hate it", "So bad"], layers="all")
+    result = sl.sweep(any_model, means, PROMPT, layers=[0, 2], n=2, max_new_tokens=3, metrics=METRICS, control=None)
+    assert result.frame["layer"].dropna().unique().tolist() == [0, 2]
+    assert result.frame.loc[result.frame["role"] == "steered", "placement"].eq("all").all()
+
+
+def test_figure_and_report(swept, tmp_path: Path) -> None:
+    figure = swept.plot("articles")
+    assert len(figure.data) > 0
+    page = swept.report(tmp_path / "sweep.html", command="steerlens sweep").read_text(encoding="utf-8")
+    assert "Love you" in page and "steerlens sweep" in page and "random vector of equal norm" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"layers": [99]}, "layer 99 is out of range"),
+        ({"layers": []}, "at least one layer"),
+        ({"coeffs": []}, "coeffs is empty"),
+        ({"coeffs": [float("inf")]}, "finite"),
+        ({"control": "placebo"}, "control='placebo'"),
+        ({"what": []}, "at least one SteeringVector"),
+        ({"what": "love"}, "PromptPair"),
+        ({"n": 0}, "n must be"),
+    ],
+)
+def test_bad_input_is_one_clear_line(any_model, arguments, words) -> None:
+    with pytest.raises(sl.SteerlensError, match=words):
+        sl.sweep(
+            any_model, **{"what": PAIR, "prompts": PROMPT, "metrics": METRICS, "n": 1, "max_new_tokens": 2, **arguments}
+        )
