@@ -107,7 +107,7 @@ def test_sweep_writes_completions(monkeypatch, tmp_path: Path, capsys) -> None:
         (["steer", "Love", "Hate", "--layer", "99"], "layer 99 is out of range"),
         (["steer", "Love", "Hate", "--prompt", ""], "prompt is empty"),
         (["steer", "", ""], "both prompts of the pair are empty"),
-        (["steer", "Love", "Hate", "--n", "0"], "n must be"),
+        (["steer", "Love", "Hate", "--n", "0"], "n is "),
         (["steer", "Love", "Hate", "--temperature", "-1"], "temperature"),
         (["steer", "Love", "Hate", "--model", "gtp2-xl"], "did you mean"),
         (["steer", "Love", "Hate", "--device", "abacus"], "abacus"),

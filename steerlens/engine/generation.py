@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Unpack
 
 import pandas as pd
 from tqdm.auto import tqdm
 
 from steerlens.engine.sampling import Completions, sample
-from steerlens.engine.sampling_settings import Sampling
+from steerlens.engine.sampling_settings import (
+    Sampling,
+    SamplingOptions,
+    chosen_sampling,
+    shows_sampling_options,
+)
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.steering.conditions import Condition, Steering, as_conditions, check_conditions
@@ -20,25 +26,20 @@ from steerlens.steering.prompts import prompt_ids
 _LONG_RUN_TOKENS = 4000
 
 
+@shows_sampling_options(Sampling())
 def generate(
     model: HookedModel,
     prompts: str | Sequence[str],
     steering: Steering | list[Steering] = None,
     *,
-    n: int = 1,
-    max_new_tokens: int = 40,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float = 0.3,
-    frequency_penalty: float = 1.0,
-    seed: int = 0,
+    sampling: Sampling | None = None,
     placement: Placement | None = None,
-    stop_at_end: bool = True,
     batch_size: int | None = None,
     memory_budget: int | None = None,
     use_cache: bool = True,
     compile: bool = False,
     progress: bool | None = None,
+    **options: Unpack[SamplingOptions],
 ) -> pd.DataFrame:
     """`n` completions of each prompt under each condition, one row per completion.
 
@@ -50,10 +51,9 @@ def generate(
     Args:
         prompts: one text or several.
         steering: None (unsteered), a vector, a tuple of vectors (one condition), or a list of conditions.
-        n: completions per prompt and condition.
-        max_new_tokens: at most; a completion ends earlier at end of text (unless `stop_at_end` is False).
-        temperature: 0 is greedy, and then the other sampling settings do nothing.
-        top_k, top_p, frequency_penalty: see `Sampling`.
+        sampling: how many completions and how they are drawn; by default `Sampling()`.
+        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end: fields of `Sampling` by
+            name, in place of those of `sampling`.
         placement: where vectors go, for those that come without an Injection; by default each vector's own.
         batch_size: rows decoded together; by default as many as keep the device busy and fit its free memory.
         memory_budget: bytes for keys, values and logits instead of what the device has free.
@@ -71,10 +71,10 @@ def generate(
         SteerlensError: an empty prompt, n = 0, a vector that does not fit, a completion that exceeds the context, a
             seed that is no whole number, `compile` on a model that it is not for.
     """
+    sampling = chosen_sampling(sampling, options, default=Sampling())
     conditions = as_conditions(steering, placement=placement)
-    texts, rows = check_job(model, prompts, conditions, n=n, max_new_tokens=max_new_tokens, batch_size=batch_size)
-    sampling = Sampling(temperature, top_k, top_p, frequency_penalty)
-    total = len(conditions) * len(texts) * n * max_new_tokens
+    texts, rows = check_job(model, prompts, conditions, batch_size=batch_size)
+    total = len(conditions) * len(texts) * sampling.n * sampling.max_new_tokens
     wanted = total >= _LONG_RUN_TOKENS if progress is None else progress
     # disable=None shows the bar on terminals only; an explicit True shows it anywhere.
     with tqdm(
@@ -88,19 +88,15 @@ def generate(
             model,
             rows,
             conditions,
-            n=n,
-            max_new_tokens=max_new_tokens,
             sampling=sampling,
-            seed=seed,
             batch_size=batch_size,
             memory_budget=memory_budget,
-            stop_at_end=stop_at_end,
             use_cache=use_cache,
             compiled=compile,
             on_tokens=bar.update,
         )
         bar.update(total - bar.n)  # completions that ended early
-    return completions_frame(model, texts, conditions, done, seed=seed)
+    return completions_frame(model, texts, conditions, done, seed=sampling.seed)
 
 
 def check_job(
@@ -108,8 +104,6 @@ def check_job(
     prompts: str | Sequence[str],
     conditions: Sequence[Condition],
     *,
-    n: int,
-    max_new_tokens: int,
     batch_size: int | None,
 ) -> tuple[list[str], list[list[int]]]:
     """The prompts of a job, as texts and as token ids with BOS.
@@ -122,9 +116,8 @@ def check_job(
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not texts:
         raise SteerlensError("the list of prompts is empty; give at least one")
-    for name, value in (("n", n), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size or 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise SteerlensError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1):
+        raise SteerlensError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
     return texts, [prompt_ids(model, text) for text in texts]
 
 

@@ -64,18 +64,14 @@ def sample(
     prompts: Sequence[Sequence[int]],
     conditions: Sequence[Condition],
     *,
-    n: int,
-    max_new_tokens: int,
     sampling: Sampling,
-    seed: int,
     batch_size: int | None = None,
     memory_budget: int | None = None,
-    stop_at_end: bool = True,
     use_cache: bool = True,
     compiled: bool = False,
     on_tokens: Callable[[int], object] | None = None,
 ) -> Completions:
-    """`n` completions of every prompt under every condition, in the order of the job.
+    """`sampling.n` completions of every prompt under every condition, in the order of the job.
 
     A completion depends on (seed, prompt, sample number) and on its own logits, not on the batch size or on the other
     rows; the same sample number draws the same random numbers under every condition, so differences between conditions
@@ -91,6 +87,7 @@ def sample(
     Raises:
         SteerlensError: a prompt and its completion do not fit the model's context, or one row the memory budget.
     """
+    n, max_new_tokens = sampling.n, sampling.max_new_tokens
     longest = max(map(len, prompts))
     if longest + max_new_tokens > model.cfg.n_ctx:
         raise SteerlensError(
@@ -102,7 +99,7 @@ def sample(
     tokens = torch.full((*shape, max_new_tokens), pad_id(model) if fill is None else fill)
     lengths = torch.zeros(shape, dtype=torch.long)
     finished = torch.zeros(shape, dtype=torch.bool)
-    keys = row_keys(seed, prompts, n)
+    keys = row_keys(sampling.seed, prompts, n)
     parts_of = [[Part(injection) for injection in condition.injections] for condition in conditions]
     units = [_Unit(c, p) for c in range(len(conditions)) for p in range(len(prompts))]
     limit = decode_rows(model, prompt=longest, new=max_new_tokens, batch_size=batch_size, memory_budget=memory_budget)
@@ -114,9 +111,8 @@ def sample(
             [prompts[unit.prompt] for unit in batch],
             [parts_of[unit.condition] for unit in batch],
             torch.stack([keys[unit.prompt, samples] for unit in batch]),
-            max_new_tokens=max_new_tokens,
             sampling=sampling,
-            end=end_id(model) if stop_at_end else None,
+            end=end_id(model) if sampling.stop_at_end else None,
             use_cache=use_cache,
             decoders=decoders,
             guess=guess,
@@ -124,7 +120,7 @@ def sample(
         )
         for unit, row in zip(batch, drawn, strict=True):
             tokens[unit.condition, unit.prompt, samples] = row
-    if stop_at_end and fill is not None:
+    if sampling.stop_at_end and fill is not None:
         ends = tokens == fill
         finished = ends.any(-1)
         lengths = torch.where(finished, ends.long().argmax(-1), max_new_tokens)
@@ -202,7 +198,6 @@ def _sample_batch(
     parts: Sequence[Sequence[Part]],
     keys: Int[Tensor, "units samples"],
     *,
-    max_new_tokens: int,
     sampling: Sampling,
     end: int | None,
     use_cache: bool,
@@ -222,6 +217,7 @@ def _sample_batch(
     """
     device = torch.device(model.cfg.device)
     units, samples = keys.shape
+    max_new_tokens = sampling.max_new_tokens
     prompt_tokens, prompt_mask = pad_left(prompts, pad=pad_id(model), device=device)
     # Of each live row, on the host as indices of parts are (whatever default device the caller has set).
     unit_of = torch.arange(units, device="cpu").repeat_interleave(samples)

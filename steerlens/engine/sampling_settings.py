@@ -1,42 +1,84 @@
-"""How the next token is drawn: the settings, and nothing else."""
+"""`Sampling`: how completions are drawn, said once for everything that draws them."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any, ParamSpec, TypedDict, TypeVar
 
 from steerlens.errors import SteerlensError
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-@dataclass(frozen=True)
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of `Sampling` as arguments by name, for functions that people type in a notebook."""
+
+    n: int
+    max_new_tokens: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    frequency_penalty: float
+    seed: int
+    stop_at_end: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is drawn; the defaults are those of the ActAdd paper (arXiv 2308.10248).
+    """How many completions, and how each token is drawn; the defaults are those of the ActAdd paper (arXiv 2308.10248).
 
+    n: completions of each prompt under each condition.
+    max_new_tokens: at most; a completion ends earlier at end of text (unless `stop_at_end` is False).
     temperature: 0 takes the largest raw logit and ignores all else.
     top_k: keeps the k most likely tokens, and those equal to the k-th; None keeps all. May exceed the vocabulary.
-    top_p: nucleus; 1 keeps all.
+    top_p: nucleus; 1 (or None) keeps all.
     frequency_penalty: what a token's logit loses, after the division by the temperature, for each time it stands in the
         row, prompt and BOS included.
+    seed: of the random numbers. Sample 7 of a prompt draws the same ones under every condition.
+    stop_at_end: end a completion at the end-of-text token.
 
     As TransformerLens' `sample_logits`, except: padding is not counted (there it is); `top_k` and `top_p` both apply
     if both are set, `top_k` first (there `top_k` switches `top_p` off without a word); a negative penalty is applied
     (there it is ignored); ties are ordered.
     """
 
+    n: int = 1
+    max_new_tokens: int = 40
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float = 0.3
     frequency_penalty: float = 1.0
+    seed: int = 0
+    stop_at_end: bool = True
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise SteerlensError(f"temperature is {self.temperature}; needs a finite number >= 0 (0 is greedy)")
-        if self.top_k is not None and (isinstance(self.top_k, bool) or self.top_k != int(self.top_k) or self.top_k < 1):
-            raise SteerlensError(f"top_k is {self.top_k}; needs a whole number >= 1, or None to keep all tokens")
-        if not 0 < self.top_p <= 1:
-            raise SteerlensError(f"top_p is {self.top_p}; needs 0 < top_p <= 1 (1 keeps all tokens)")
-        if not math.isfinite(self.frequency_penalty):
-            raise SteerlensError(f"frequency_penalty is {self.frequency_penalty}; needs a finite number (0 is none)")
+        for name in ("n", "max_new_tokens", "top_k", "seed"):
+            value, least = getattr(self, name), None if name == "seed" else 1
+            if value is None and name == "top_k":
+                continue
+            if not _is_whole(value) or (least is not None and value < least):
+                wanted = "a whole number" if least is None else f"a whole number of at least {least}"
+                hint = ", or None to keep all tokens" if name == "top_k" else ""
+                raise SteerlensError(f"{name} is {value!r}; needs {wanted}{hint}")
+            object.__setattr__(self, name, int(value))
+        if self.top_p is None:  # off, as top_k=None is
+            object.__setattr__(self, "top_p", 1.0)
+        for name, wanted, fits in (
+            ("temperature", "a finite number >= 0 (0 is greedy)", lambda value: value >= 0),
+            ("top_p", "0 < top_p <= 1 (1 keeps all tokens)", lambda value: 0 < value <= 1),
+            ("frequency_penalty", "a finite number (0 is none)", lambda value: True),
+        ):
+            value = getattr(self, name)
+            if not _is_finite(value) or not fits(value):
+                raise SteerlensError(f"{name} is {value!r}; needs {wanted}")
+            object.__setattr__(self, name, float(value))
+        if not isinstance(self.stop_at_end, bool):
+            raise SteerlensError(f"stop_at_end is {self.stop_at_end!r}; needs True or False")
 
     @property
     def greedy(self) -> bool:
@@ -47,3 +89,61 @@ class Sampling:
     def needs_counts(self) -> bool:
         """Whether `next_tokens` has to be given counts."""
         return not self.greedy and self.frequency_penalty != 0
+
+
+def chosen_sampling(given: Sampling | None, options: Mapping[str, Any], *, default: Sampling) -> Sampling:
+    """`given` (or `default`) with the fields that `options` name replaced.
+
+    Raises:
+        SteerlensError: an option that is no field of `Sampling`, a value that a field does not take, or something else
+            in the place of a Sampling.
+    """
+    if given is not None and not isinstance(given, Sampling):
+        raise SteerlensError(
+            f"sampling is a {type(given).__name__}; give a Sampling, as in sampling=sl.Sampling(n=200)"
+        )
+    names = [field.name for field in fields(Sampling)]
+    for name in options:
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the sampling options are {', '.join(names)}"
+            raise SteerlensError(f"there is no option {name!r}; {hint}")
+    return replace(given or default, **options)
+
+
+def shows_sampling_options(default: Sampling) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator for functions with `**options: Unpack[SamplingOptions]`: their signature shows each option by name.
+
+    So help and completion in a notebook tell the names and `default`'s values; the function itself is unchanged.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        parameters = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        types = SamplingOptions.__annotations__
+        parameters += [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=getattr(default, field.name),
+                annotation=types[field.name],
+            )
+            for field in fields(Sampling)
+        ]
+        function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def _is_whole(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool) and getattr(value, "shape", ()) == ()
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, bool | str | bytes) or not hasattr(value, "__float__"):
+        return False
+    try:
+        return math.isfinite(value)
+    except (TypeError, ValueError, OverflowError):
+        return False

@@ -35,7 +35,7 @@ def complete_in_parts(
     conditions: Sequence[Condition],
     roles: Sequence[str],
     *,
-    sampling: Mapping[str, Any],
+    sampling: Sampling,
     settings: Mapping[str, Any],
     store: str | Path | None,
     engine: Engine,
@@ -49,24 +49,22 @@ def complete_in_parts(
     was stopped goes on with the very batches that it would have had.
 
     Args:
-        sampling: n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed.
+        sampling: how many completions and how they are drawn.
         settings: what the store notes of the sweep.
         store: file to keep finished conditions in, or None.
 
     Raises:
         SteerlensError: see `Store`, `generate_on_ray`, `generate`, and `fingerprint` (live hooks).
     """
-    size = {key: sampling[key] for key in ("n", "max_new_tokens")}
-    texts, ids = check_job(model, prompts, conditions, **size, batch_size=batch_size)
-    Sampling(*(sampling[key] for key in ("temperature", "top_k", "top_p", "frequency_penalty")))
+    texts, ids = check_job(model, prompts, conditions, batch_size=batch_size)
     weights = fingerprint(model)
     job = job_key(weights, texts, ids, sampling)
     planned = [Planned.of(condition, role, job=job) for condition, role in zip(conditions, roles, strict=True)]
     number_of = {one.key: number for number, one in reversed(list(enumerate(planned)))}
-    how = {**sampling, "batch_size": batch_size, "compile": compile}
-    together = conditions_together(model, prompts=len(texts), n=sampling["n"], batch_size=batch_size)
+    how = {"sampling": sampling, "batch_size": batch_size, "compile": compile}
+    together = conditions_together(model, prompts=len(texts), n=sampling.n, batch_size=batch_size)
     with Store(store) as kept:
-        sweep = kept.register(planned, rows=len(texts) * sampling["n"], settings={**settings, "weights": weights})
+        sweep = kept.register(planned, rows=len(texts) * sampling.n, settings={**settings, "weights": weights})
         keys = list(dict.fromkeys(one.key for one in planned))
         work = _Work(kept, sweep, [tuple(keys[i : i + together]) for i in range(0, len(keys), together)], number_of)
         done = _on_ray if engine == "ray" else _here

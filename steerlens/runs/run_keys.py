@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
+from steerlens.engine import Sampling
 from steerlens.steering import Condition
 
 # Part of every key. To be raised when the same job would give other completions than before.
-_REVISION = 1
+_REVISION = 2
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,12 @@ def run_key(condition: Condition, *, job: str) -> str:
     return digest.hexdigest()
 
 
-def job_key(weights: str, prompts: Sequence[str], ids: Sequence[Sequence[int]], sampling: Mapping[str, Any]) -> str:
+def job_key(weights: str, prompts: Sequence[str], ids: Sequence[Sequence[int]], sampling: Sampling) -> str:
     """What the completions of all conditions of a job depend on, as text.
 
-    `weights` is the model's `fingerprint`; `sampling` holds n, max_new_tokens, seed and the settings of `Sampling`.
+    `weights` is the model's `fingerprint`.
     The batch size, the device and the other conditions of the job are left out: completions do not depend on them.
     """
-    return json.dumps([_REVISION, weights, list(prompts), [list(row) for row in ids], dict(sorted(sampling.items()))])
+    return json.dumps(
+        [_REVISION, weights, list(prompts), [list(row) for row in ids], dict(sorted(asdict(sampling).items()))]
+    )

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import pandas as pd
 
-from steerlens.engine import generate
+from steerlens.engine import Sampling, generate
+from steerlens.engine.sampling_settings import SamplingOptions, chosen_sampling, shows_sampling_options
 from steerlens.errors import SteerlensError
 from steerlens.measures.metrics import Metric, words
 from steerlens.measures.statistics import metric_interval
 from steerlens.models import HookedModel, require_model, run_settings
 from steerlens.runs.parts import Engine, check_engine, complete_in_parts
-from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector, actadd, random_like
+from steerlens.steering import (
+    Condition,
+    Injection,
+    Placement,
+    PromptPair,
+    Steering,
+    SteeringVector,
+    actadd,
+    random_like,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Control = Literal["random"] | None
+DEFAULT_SAMPLING = Sampling(n=100)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +115,7 @@ class Sweep:
         raise SteerlensError(f"no metric {name!r} in this sweep; it has {', '.join(m.name for m in self.metrics)}")
 
 
+@shows_sampling_options(DEFAULT_SAMPLING)
 def sweep(
     model: HookedModel,
     what: PromptPair | Mapping[int, SteeringVector] | Sequence[SteeringVector],
@@ -113,19 +125,14 @@ def sweep(
     coeffs: Sequence[float] | float = (1.0,),
     placement: Placement | None = None,
     metrics: Sequence[Metric] = (),
-    n: int = 100,
-    max_new_tokens: int = 40,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float = 0.3,
-    frequency_penalty: float = 1.0,
-    seed: int = 0,
+    sampling: Sampling | None = None,
     control: Control = "random",
     batch_size: int | None = None,
     compile: bool = False,
     progress: bool | None = None,
     store: str | Path | None = None,
     engine: Engine = "local",
+    **options: Unpack[SamplingOptions],
 ) -> Sweep:
     """`n` completions of each prompt for every layer × coefficient and for the unsteered model, measured.
 
@@ -139,8 +146,10 @@ def sweep(
         coeffs: coefficients; 0 is allowed.
         metrics: from `steerlens.metrics`; by default whether a completion holds a word of the positive prompt.
         control: `"random"`, or None to leave the random vectors out (half the time).
-        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, batch_size, compile, progress: see
-            `generate`.
+        sampling: how many completions and how they are drawn; by default 100 with the paper's settings.
+        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end: fields of `Sampling` by
+            name, in place of those of `sampling`.
+        batch_size, compile, progress: see `generate`.
         store: an SQLite file in which every condition is kept as soon as it is finished. Run again after an
             interruption, and only what is missing is computed; the outcome is the same. Several processes may share
             one. `read_store` reads it.
@@ -153,6 +162,7 @@ def sweep(
     """
     require_model(model)
     check_engine(engine)
+    sampling = chosen_sampling(sampling, options, default=DEFAULT_SAMPLING)
     factors = [float(c) for c in ([coeffs] if isinstance(coeffs, int | float) else coeffs)]
     if not factors:
         raise SteerlensError("coeffs is empty; give at least one coefficient")
@@ -166,19 +176,10 @@ def sweep(
     if control == "random":
         for factor in factors:
             for vector in vectors:
-                conditions.append(Condition((Injection(factor * random_like(vector, seed=seed), placement),)))
+                conditions.append(Condition((Injection(factor * random_like(vector, seed=sampling.seed), placement),)))
                 roles.append("random")
     elif control is not None:
         raise SteerlensError(f"control={control!r} is unknown; use 'random' or None")
-    sampling = {
-        "n": n,
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "frequency_penalty": frequency_penalty,
-        "seed": seed,
-    }
     settings = {
         "what": str(what) if isinstance(what, PromptPair) else [v.title for v in vectors],
         "pad": what.pad if isinstance(what, PromptPair) else None,
@@ -187,12 +188,14 @@ def sweep(
         "coeffs": factors,
         "placement": vectors[0].placement if placement is None else placement,
         "control": control,
-        **sampling,
+        **asdict(sampling),
         **run_settings(model),
     }
     if store is None and engine == "local":
         speed: dict[str, Any] = {"batch_size": batch_size, "compile": compile}
-        frame = generate(model, settings["prompts"], conditions, **sampling, **speed, progress=progress)  # type: ignore[arg-type]
+        frame = generate(
+            model, settings["prompts"], list[Steering](conditions), sampling=sampling, **speed, progress=progress
+        )
         frame.insert(2, "role", frame["condition"].map(dict(enumerate(roles))))
     else:
         frame = complete_in_parts(

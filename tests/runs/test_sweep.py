@@ -100,7 +100,7 @@ def test_figure_and_report(swept, tmp_path: Path) -> None:
         ({"control": "placebo"}, "control='placebo'"),
         ({"what": []}, "at least one SteeringVector"),
         ({"what": "love"}, "PromptPair"),
-        ({"n": 0}, "n must be"),
+        ({"n": 0}, "n is "),
     ],
 )
 def test_bad_input_is_one_clear_line(any_model, arguments, words) -> None:

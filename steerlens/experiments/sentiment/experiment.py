@@ -31,8 +31,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from steerlens.engine.sampling_settings import Sampling
 from steerlens.errors import SteerlensError
-from steerlens.experiments.shared.continuations import Decoding, Runner, measures_of
+from steerlens.experiments.shared.continuations import Runner, measures_of
 from steerlens.experiments.shared.ledger import Ledger
 from steerlens.experiments.shared.method_comparison import (
     Effect,
@@ -215,7 +216,15 @@ def sentiment(
     contrast = pair if isinstance(pair, PromptPair) else PromptPair(*pair)
     reverse = PromptPair(contrast.negative, contrast.positive, contrast.pad)
     said = (contrast.positive, contrast.negative) if phrases is None else phrases
-    decoding = Decoding(n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed)
+    sampling = Sampling(
+        n=n,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        frequency_penalty=frequency_penalty,
+        seed=seed,
+    )
     factors = [float(one) for one in ([coeffs] if isinstance(coeffs, int | float) else coeffs)]
     if not factors:
         raise SteerlensError("coeffs is empty; give at least one coefficient")
@@ -223,7 +232,7 @@ def sentiment(
     positive, negative = _labelled(model, prompts, n_prompts, opening, seed)
     comparisons = {}
     with Ledger(store) as ledger:
-        runner = Runner(model, ledger, decoding, chunk=chunk, batch_size=batch_size, progress=progress)
+        runner = Runner(model, ledger, sampling, chunk=chunk, batch_size=batch_size, progress=progress)
         for direction, texts, one, phrase, upwards in (
             (DIRECTIONS[0], negative, contrast, said[0], True),
             (DIRECTIONS[1], positive, reverse, said[1], False),
@@ -274,7 +283,7 @@ def sentiment(
         "scorer fingerprint": str(getattr(measures.scorer, "key", "")) or "none",
         "relevance": measures.embedder.name if measures.embedder else "not measured",
         "disfluency": "perplexity of the completion given the prompt under the unsteered model",
-        **asdict(decoding),
+        **asdict(sampling),
         **run_settings(model),
     }
     return Sentiment(summarise(completions, METRICS, group="direction", seed=seed), settings, completions, tuning)

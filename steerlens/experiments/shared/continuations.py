@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,28 +30,6 @@ from steerlens.models import HookedModel, fingerprint
 from steerlens.runs.run_keys import job_key, run_key
 from steerlens.steering import Condition
 from steerlens.steering.prompts import prompt_ids
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How every method decodes. The defaults are the paper's: temperature 1, top-p 0.3, frequency penalty 1.
-
-    The penalty counts the prompt's tokens too, as the paper's code (TransformerLens) does: so also the phrase that
-    prompting writes in front. A completion's random numbers depend on the seed, its prompt and its sample number;
-    methods that leave the prompt as it is share them.
-    """
-
-    n: int = 1
-    max_new_tokens: int = 40
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float = 0.3
-    frequency_penalty: float = 1.0
-    seed: int = 0
-
-    @property
-    def sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.top_k, self.top_p, self.frequency_penalty)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +86,7 @@ class Runner:
         self,
         model: HookedModel,
         ledger: Ledger,
-        decoding: Decoding,
+        sampling: Sampling,
         *,
         chunk: int = 50,
         batch_size: int | None = None,
@@ -116,7 +94,7 @@ class Runner:
     ) -> None:
         if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
             raise SteerlensError(f"chunk must be a whole number of at least 1, got {chunk!r}")
-        self.model, self.ledger, self.decoding = model, ledger, decoding
+        self.model, self.ledger, self.sampling = model, ledger, sampling
         self._chunk, self._batch_size, self._progress = chunk, batch_size, progress
         self._weights = fingerprint(model)
 
@@ -128,7 +106,7 @@ class Runner:
         part) and `_chunk`.
         """
         rows: list[dict[str, Any]] = []
-        with self._bar(len(prompts) * len(ways) * self.decoding.n, what) as bar:
+        with self._bar(len(prompts) * len(ways) * self.sampling.n, what) as bar:
             for start in range(0, len(prompts), self._chunk):
                 some = list(prompts[start : start + self._chunk])
                 for numbers in _by_prefix(ways):
@@ -161,31 +139,26 @@ class Runner:
         self, prompts: list[str], ways: Sequence[Way], numbers: Sequence[int], bar: Any
     ) -> Iterator[tuple[int, dict[str, Any], str]]:
         """The parts of some ways with one prefix, completing together what is missing."""
-        decoding, prefix = self.decoding, ways[numbers[0]].prefix
+        sampling, prefix = self.sampling, ways[numbers[0]].prefix
         conditions = [ways[number].condition for number in numbers]
         texts, ids = check_job(
             self.model,
             [prefix + prompt for prompt in prompts],
             conditions,
-            n=decoding.n,
-            max_new_tokens=decoding.max_new_tokens,
             batch_size=self._batch_size,
         )
-        job = job_key(self._weights, texts, ids, asdict(decoding))
+        job = job_key(self._weights, texts, ids, sampling)
         keys = {number: run_key(ways[number].condition, job=job) for number in numbers}
         missing = [number for number in numbers if not self.ledger.knows(_part(keys[number]))]
-        bar.update((len(numbers) - len(missing)) * len(prompts) * decoding.n)
-        together = conditions_together(self.model, prompts=len(prompts), n=decoding.n, batch_size=self._batch_size)
+        bar.update((len(numbers) - len(missing)) * len(prompts) * sampling.n)
+        together = conditions_together(self.model, prompts=len(prompts), n=sampling.n, batch_size=self._batch_size)
         for first in range(0, len(missing), together):
             batch = missing[first : first + together]
             done = sample(
                 self.model,
                 ids,
                 [ways[number].condition for number in batch],
-                n=decoding.n,
-                max_new_tokens=decoding.max_new_tokens,
-                sampling=decoding.sampling,
-                seed=decoding.seed,
+                sampling=sampling,
                 batch_size=self._batch_size,
             )
             for place, number in enumerate(batch):
@@ -196,14 +169,14 @@ class Runner:
                     "finished": done.finished[place].flatten().tolist(),
                 }
                 self.ledger.remember(_part(keys[number]), lambda part=part: part)  # type: ignore[misc]
-                bar.update(len(prompts) * decoding.n)
+                bar.update(len(prompts) * sampling.n)
         for number in numbers:
             yield number, self.ledger.remember(_part(keys[number]), _gone), keys[number]
 
     def _rows(
         self, number: int, way: Way, prompts: Sequence[str], start: int, part: dict[str, Any], key: str
     ) -> list[dict[str, Any]]:
-        n, tokenizer = self.decoding.n, self.model.tokenizer
+        n, tokenizer = self.sampling.n, self.model.tokenizer
         return [
             {
                 "way": number,
@@ -218,7 +191,7 @@ class Runner:
                 "completion": tokenizer.decode(ids, clean_up_tokenization_spaces=False),
                 "n_tokens": len(ids),
                 "finished": finished,
-                "seed": self.decoding.seed,
+                "seed": self.sampling.seed,
                 "_ids": ids,
                 "_part": key,
                 "_chunk": f"{number} {start}",

@@ -106,7 +106,7 @@ def compare_methods(
         raise SteerlensError(
             f"none of the {given} prompts has the {span} tokens that the vector {pair} needs; give longer prompts"
         )
-    order = np.random.default_rng(runner.decoding.seed).permutation(len(prompts))
+    order = np.random.default_rng(runner.sampling.seed).permutation(len(prompts))
     choosing = len(grid) > 1
     if choosing and (len(prompts) < 2 or validation < 1):
         raise SteerlensError(
@@ -138,7 +138,7 @@ def compare_methods(
     ]
     # Prompts take turns with the draws, so that one unlucky direction does not stand for all.
     for draw in range(min(random_draws, len(kept))):
-        random = random_like(best, seed=runner.decoding.seed + draw)
+        random = random_like(best, seed=runner.sampling.seed + draw)
         turn = list(range(draw, len(kept), random_draws))
         one = runner.complete(
             [kept[i] for i in turn],

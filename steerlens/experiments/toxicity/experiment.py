@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from steerlens.engine.sampling_settings import Sampling
 from steerlens.errors import SteerlensError
-from steerlens.experiments.shared.continuations import Decoding, Runner, measures_of
+from steerlens.experiments.shared.continuations import Runner, measures_of
 from steerlens.experiments.shared.ledger import Ledger
 from steerlens.experiments.shared.method_comparison import (
     Effect,
@@ -189,7 +190,15 @@ def toxicity(
     require_model(model)
     contrast = pair if isinstance(pair, PromptPair) else PromptPair(*pair)
     written = in_front(contrast.positive if phrase is None else phrase)
-    decoding = Decoding(n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed)
+    sampling = Sampling(
+        n=n,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        frequency_penalty=frequency_penalty,
+        seed=seed,
+    )
     factors = [float(one) for one in ([coeffs] if isinstance(coeffs, int | float) else coeffs)]
     if not factors:
         raise SteerlensError("coeffs is empty; give at least one coefficient")
@@ -206,7 +215,7 @@ def toxicity(
     texts = openings(model, records["prompt"], opening)
     with Ledger(store) as ledger:
         found = compare_methods(
-            Runner(model, ledger, decoding, chunk=chunk, batch_size=batch_size, progress=progress),
+            Runner(model, ledger, sampling, chunk=chunk, batch_size=batch_size, progress=progress),
             texts,
             pair=contrast,
             phrase=written,
@@ -250,7 +259,7 @@ def toxicity(
         "scorer fingerprint": str(getattr(measures.scorer, "key", "")) or "none",
         "relevance": measures.embedder.name if measures.embedder else "not measured",
         "disfluency": "perplexity of the completion given the prompt under the unsteered model",
-        **asdict(decoding),
+        **asdict(sampling),
         **run_settings(model),
     }
     return Toxicity(frame, settings, completions, found.tuning)

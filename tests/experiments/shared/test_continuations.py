@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import steerlens as sl
+from steerlens.engine import Sampling
 from steerlens.errors import SteerlensError
 from steerlens.experiments.shared import continuations, method_comparison
-from steerlens.experiments.shared.continuations import Decoding, Measures, Runner, Way
+from steerlens.experiments.shared.continuations import Measures, Runner, Way
 from steerlens.experiments.shared.ledger import Ledger
 from steerlens.experiments.shared.method_comparison import (
     Effect,
@@ -27,7 +28,7 @@ from tests import reference
 from tests.conftest import plain_model
 
 PROMPTS = ["The film was", "I went up to my friend and", "No one", "A day in the life of a cat"]
-DECODING = Decoding(n=2, max_new_tokens=5, seed=3)
+DECODING = Sampling(n=2, max_new_tokens=5, seed=3)
 
 
 def _length_scorer(texts):
@@ -132,7 +133,7 @@ def test_an_interrupted_run_goes_on(any_model, ways, tmp_path, monkeypatch):
 def test_other_settings_are_other_parts(any_model, ways, tmp_path):
     with Ledger(tmp_path / "parts.sqlite") as ledger:
         first = Runner(any_model, ledger, DECODING, progress=False).complete(PROMPTS, ways[:1])
-        other = Decoding(n=2, max_new_tokens=5, seed=4)
+        other = Sampling(n=2, max_new_tokens=5, seed=4)
         second = Runner(any_model, ledger, other, progress=False).complete(PROMPTS, ways[:1])
     assert first["_part"].iloc[0] != second["_part"].iloc[0]
     assert first["completion"].tolist() != second["completion"].tolist()
@@ -176,7 +177,7 @@ def _compare(model, *, prompts=FILMS, **changes):
         "random_draws": 2,
     }
     with Ledger(None) as ledger:
-        runner = Runner(model, ledger, Decoding(max_new_tokens=4), progress=False)
+        runner = Runner(model, ledger, Sampling(max_new_tokens=4), progress=False)
         return compare_methods(runner, list(prompts), **(settings | changes))
 
 

@@ -131,7 +131,7 @@ def test_the_overview_shows_each_topic_at_the_largest_coefficient(result) -> Non
         ({"topics": ()}, "topics is empty"),
         ({"topics": {"war": " war"}}, "give a PromptPair"),
         ({"layers": [3]}, "layer 3 is out of range"),
-        ({"n": 0}, "n must be"),
+        ({"n": 0}, "n is "),
     ],
 )
 def test_bad_input_is_one_clear_line(any_model, arguments, words) -> None:
