@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from scripts.rooms import import_lines, imports, is_ours, modules, room
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,61 +35,6 @@ LAZILY: dict[str, set[str]] = {"analysis": {"figures", "reports"}, "runs": {"fig
 LINES = 350
 # Nobody knows the faces; they know everything. "" is steerlens/__init__.py.
 FACES = {"", "cli", "explorer", "__main__"}
-
-
-@dataclass(frozen=True)
-class Import:
-    """One name that a module imports: `target` is a dotted module, or a module and a name in it."""
-
-    source: str
-    target: str
-    line: int
-    runtime: bool  # False under `if TYPE_CHECKING:`
-    inside: bool  # within a function, or for types only: not run when the module is imported
-
-
-def modules(root: Path) -> dict[str, Path]:
-    """Return the files of the package `root/steerlens` by dotted module name."""
-    found = {}
-    for path in sorted((root / "steerlens").rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-def imports(name: str, path: Path) -> Iterator[Import]:
-    """Yield what a module imports, inside functions too, relative imports written out."""
-    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-
-    def walk(node: ast.AST, runtime: bool, inside: bool = False) -> Iterator[Import]:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield Import(name, alias.name, node.lineno, runtime, inside)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            for alias in node.names:
-                yield Import(name, f"{base}.{alias.name}", node.lineno, runtime, inside)
-        elif isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
-            for child in node.body:
-                yield from walk(child, False, True)
-            for child in node.orelse:
-                yield from walk(child, runtime, inside)
-        else:
-            inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            for child in ast.iter_child_nodes(node):
-                yield from walk(child, runtime, inside)
-
-    yield from walk(ast.parse(path.read_text(encoding="utf-8")), True)
-
-
-def room(dotted: str) -> str:
-    """Return the room of a module of the package: its second part, "" for the package itself."""
-    return [*dotted.split("."), ""][1]
-
-
-def is_ours(dotted: str) -> bool:
-    return dotted.split(".")[0] == "steerlens"
 
 
 def broken_arrows(root: Path) -> list[str]:
@@ -150,6 +94,11 @@ def drawing_with_tensors(root: Path) -> list[str]:
         if {"plotly", "torch"} <= used:
             mixed.append(str(path.relative_to(root)))
     return mixed
+
+
+def test_contributing_shows_the_arrows_as_they_are() -> None:
+    """If this fails, paste what `python scripts/rooms.py` prints into CONTRIBUTING.md."""
+    assert "\n".join(import_lines(ROOT)) in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def test_package_is_found() -> None:

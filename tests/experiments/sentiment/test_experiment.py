@@ -216,7 +216,7 @@ def test_bad_arguments_are_one_line(any_model):
         ({"opening": 0}, "opening must be"),
         ({"chunk": 0}, "chunk must be"),
         ({"layers": (9,)}, "layer 9 is out of range"),
-        ({"max_new_tokens": 0}, "max_new_tokens must be"),
+        ({"max_new_tokens": 0}, "max_new_tokens is"),
         ({"scorer": "no/such-thing"}, "cannot load the classifier 'no/such-thing'"),
         ({"embedder": "no/such-thing"}, "cannot load the embedder 'no/such-thing'"),
         ({"scorer": 7}, "scorer=7 is no scorer"),
