@@ -50,7 +50,7 @@ def imports(name: str, path: Path) -> Iterator[Import]:
                 yield from walk(child, runtime, inside)
         else:
             inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            for child in ast.iter_child_nodes(node):
+            for child in ast.iter_child_nodes(node):  # type: ignore[assignment]
                 yield from walk(child, runtime, inside)
 
     yield from walk(ast.parse(path.read_text(encoding="utf-8")), True)
