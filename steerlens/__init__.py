@@ -25,6 +25,7 @@ _HOMES = {
     "SteeringVector": "steerlens.steering",
     "Injection": "steerlens.steering",
     "Condition": "steerlens.steering",
+    "ContrastSet": "steerlens.steering",
     "Placement": "steerlens.steering",
     "actadd": "steerlens.steering",
     "mean_difference": "steerlens.steering",
@@ -51,6 +52,7 @@ _HOMES = {
 
 __all__ = [
     "Condition",
+    "ContrastSet",
     "HookedModel",
     "Injection",
     "Placement",
@@ -100,6 +102,7 @@ if TYPE_CHECKING:
     from steerlens.runs.sweep import Sweep, sweep
     from steerlens.steering import (
         Condition,
+        ContrastSet,
         Injection,
         Placement,
         PromptPair,

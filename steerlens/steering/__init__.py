@@ -1,6 +1,7 @@
 """Steering: prompts, vectors, extraction, injection. Knows models; nothing of engines, analysis or experiments."""
 
 from steerlens.steering.conditions import Condition, Injection, Steering, as_condition, as_conditions, check_conditions
+from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction import actadd, mean_difference
 from steerlens.steering.injection import Part, Receipt, Session, injecting, steer
 from steerlens.steering.placement import Placement
@@ -10,6 +11,7 @@ from steerlens.steering.vectors import SteeringVector, check_vector
 
 __all__ = [
     "Condition",
+    "ContrastSet",
     "Injection",
     "PaddedPair",
     "Part",
