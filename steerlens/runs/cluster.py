@@ -7,27 +7,22 @@ machine without accelerators share instead of copying.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import io
 import os
-import pickle
 import socket
-import sys
 import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from steerlens import __version__
 from steerlens.engine.generation import generate
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
+from steerlens.runs.packing import first_line, pack, unpack
 from steerlens.steering.conditions import Condition
 
 Part = tuple[int, ...]
@@ -73,7 +68,7 @@ def generate_on_ray(
         except SteerlensError:
             raise
         except (ray.exceptions.RayError, ConnectionError) as error:
-            raise SteerlensError(f"lost the Ray cluster: {_first_line(error)}; finished conditions are kept") from error
+            raise SteerlensError(f"lost the Ray cluster: {first_line(error)}; finished conditions are kept") from error
 
 
 class _Crew:
@@ -175,12 +170,12 @@ class _Crew:
         if part is None:
             self._failed_starts += 1
             if self._failed_starts >= _LIVES:
-                raise SteerlensError(f"Ray workers do not start: {_first_line(error)}") from error
+                raise SteerlensError(f"Ray workers do not start: {first_line(error)}") from error
             return
         self._lost[part] += 1
         if self._lost[part] >= _LIVES:
             raise SteerlensError(
-                f"{_LIVES} Ray workers were lost at the same conditions ({_first_line(error)}); "
+                f"{_LIVES} Ray workers were lost at the same conditions ({first_line(error)}); "
                 "if memory ran out, give a smaller batch_size"
             ) from error
         warnings.warn("a Ray worker was lost; its conditions run again on another one", RuntimeWarning, stacklevel=2)
@@ -206,82 +201,6 @@ class _Worker:
         return generate(model, prompts, [conditions[number] for number in part], **settings, progress=False)
 
 
-def pack(value: Any) -> tuple[bytes, list[Any]]:
-    """A value as bytes and, apart from them, the bytes of its tensors (numpy arrays, which Ray shares, not copies).
-
-    Tensors come from any device. The order of their axes in memory is kept: matrix products round according to it.
-    """
-    from ray import cloudpickle
-
-    numbers: dict[int, int] = {}
-    kept: list[Tensor] = []  # an id stays taken as long as its tensor lives
-    arrays: list[Any] = []
-
-    class Packer(cloudpickle.CloudPickler):
-        def persistent_id(self, one: Any) -> Any:
-            if not isinstance(one, Tensor) or one.is_meta or one.layout != torch.strided or one.numel() == 0:
-                return None
-            if id(one) not in numbers:
-                numbers[id(one)] = len(arrays)
-                kept.append(one)
-                order = sorted(range(one.ndim), key=one.stride, reverse=True)
-                dense = one.detach().permute(order).contiguous().cpu()
-                arrays.append(dense.reshape(-1).view(torch.uint8).numpy())
-            order = sorted(range(one.ndim), key=one.stride, reverse=True)
-            shape = [one.shape[axis] for axis in order]
-            parameter = isinstance(one, torch.nn.Parameter)
-            return numbers[id(one)], one.dtype, shape, order, one.device.type != "cpu", parameter, one.requires_grad
-
-        def reducer_override(self, one: Any) -> Any:
-            # transformers leaves hooks on a model that look at a context variable of their module: it goes by its name.
-            if isinstance(one, ContextVar) or type(one).__name__ == "CompileableContextVar":
-                return _named, _name_of(one)
-            return super().reducer_override(one)
-
-    stream = io.BytesIO()
-    try:
-        Packer(stream).dump(value)
-    except (TypeError, AttributeError, ValueError, pickle.PicklingError, RecursionError) as error:
-        raise SteerlensError(
-            f"the model cannot be sent to Ray workers ({_first_line(error)}); load it anew, or use engine='local'"
-        ) from error
-    return stream.getvalue(), arrays
-
-
-def unpack(packed: tuple[bytes, list[Any]], *, device: str) -> Any:
-    """The value again; tensors that were not on the CPU go to `device`."""
-    data, arrays = packed
-    made: dict[int, Tensor] = {}
-
-    class Unpacker(pickle.Unpickler):
-        def persistent_load(self, pid: Any) -> Tensor:
-            number, dtype, shape, order, moved, parameter, requires_grad = pid
-            if number not in made:
-                with warnings.catch_warnings():
-                    # The arrays are read-only. Nobody writes to parameters; everything else is copied.
-                    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-                    flat = torch.from_numpy(arrays[number])
-                flat = flat.to(device) if moved else flat if parameter else flat.clone()
-                tensor = flat.view(dtype).view(shape).permute([order.index(axis) for axis in range(len(order))])
-                made[number] = torch.nn.Parameter(tensor, requires_grad) if parameter else tensor
-            return made[number]
-
-    return Unpacker(io.BytesIO(data)).load()
-
-
-def _name_of(one: object) -> tuple[str, str]:
-    """The module and the name in it under which something is to be had."""
-    for module in list(sys.modules.values()):
-        for name, value in list(getattr(module, "__dict__", {}).items()):
-            if value is one and getattr(module, "__name__", None):
-                return module.__name__, name
-    raise pickle.PicklingError(f"{one!r} belongs to no module")
-
-
-def _named(module: str, name: str) -> Any:
-    return getattr(importlib.import_module(module), name)
-
-
 def _ray() -> Any:
     try:
         import ray
@@ -302,8 +221,7 @@ def _connected(ray: Any) -> Iterator[None]:
     except Exception as error:  # Ray raises what it comes across, bare Exception included
         where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
         raise SteerlensError(
-            f"cannot reach or start {where}: {_first_line(error)}; "
-            "set RAY_ADDRESS, or start one with `ray start --head`"
+            f"cannot reach or start {where}: {first_line(error)}; set RAY_ADDRESS, or start one with `ray start --head`"
         ) from error
     try:
         yield
@@ -342,10 +260,5 @@ def _worker_error(error: Any) -> SteerlensError:
     if isinstance(cause, SteerlensError):
         return SteerlensError(str(cause))
     if cause is None:
-        return SteerlensError(f"a Ray worker failed: {_first_line(error)}")
-    return SteerlensError(f"a Ray worker failed: {type(cause).__name__}: {_first_line(cause)}")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200].rstrip(".;:")
+        return SteerlensError(f"a Ray worker failed: {first_line(error)}")
+    return SteerlensError(f"a Ray worker failed: {type(cause).__name__}: {first_line(cause)}")

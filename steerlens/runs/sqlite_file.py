@@ -9,47 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import re
 import sqlite3
-import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from steerlens.errors import SteerlensError
+from steerlens.runs.sqlite_place import (
+    FileKind,
+    Identity,
+    beside,
+    check_place,
+    has_content,
+    identity,
+    on_this_machine,
+    places,
+)
 
 # Transactions take milliseconds; whoever holds the file for a minute is stuck.
 _BUSY_SECONDS = 60.0
-# Where a write-ahead log is safe: it lives in memory that all who have the file open share, so on one machine. Anywhere
-# else (NFS, Lustre, FUSE, shares of virtual machines) SQLite would not notice, and two machines destroy the file.
-_LOCAL = frozenset(
-    "aufs bcachefs btrfs ecryptfs exfat ext2 ext3 ext4 f2fs fuseblk hfsplus jfs nilfs2 ntfs3 overlay ramfs reiserfs "
-    "rootfs tmpfs vfat xfs zfs".split()
-)
-_MOUNTS = Path("/proc/self/mountinfo")
-
-
-@dataclass(frozen=True)
-class FileKind:
-    """What tells a kind of file from all others, and what it is called in errors."""
-
-    name: str
-    """In full, "steerlens store"."""
-    noun: str
-    """In short, "store"."""
-    holds: str
-    """What is safe once it is written, "finished conditions"."""
-    made_by: str
-    """What writes such files, "sweep(..., store=...)"."""
-    application: int
-    """SQLite's `application_id`: tells it from other people's SQLite files."""
-    version: int
-    """Of the tables. A file of another version is refused, never changed."""
-    schema: str
-    """The statements that make the tables, each ended by a semicolon and a new line."""
 
 
 class SqliteFile:
@@ -67,16 +46,16 @@ class SqliteFile:
         self.path: Path | None = None
         self._kind = kind
         self._place: Path | None = None
-        self._identity: tuple[_Identity, _Identity] | None = None
+        self._identity: tuple[Identity, Identity] | None = None
         if path is not None:
             # SQLite keeps its log beside the file that a link leads to, so that is where to look for it.
-            self.path, self._place = _places(path, kind)
-            _check_place(self.path, self._place, kind, writable=writable)
+            self.path, self._place = places(path, kind)
+            check_place(self.path, self._place, kind, writable=writable)
         with self._told():
             self._db = self._open_to_write() if writable else self._open_to_read()
         try:
             if writable:
-                self._set_up(opened=None if self._place is None else _identity(self._place))
+                self._set_up(opened=None if self._place is None else identity(self._place))
             else:
                 with self.reading() as db:
                     if _is_empty(db):
@@ -129,7 +108,7 @@ class SqliteFile:
         except sqlite3.OperationalError as error:
             db.close()
             unshared = _code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
-            if self._place is None or _on_this_machine(self._place) or not unshared:
+            if self._place is None or on_this_machine(self._place) or not unshared:
                 raise
             # A file with a write-ahead log was brought to where processes share no memory. Alone, one can do without.
             db = _connect(self._place, "rwc")
@@ -139,7 +118,7 @@ class SqliteFile:
             raise
         return db
 
-    def _set_up(self, *, opened: _Identity) -> None:
+    def _set_up(self, *, opened: Identity) -> None:
         with self._told():
             self._db.execute("PRAGMA synchronous = EXTRA")  # what was committed survives a power cut too
         with self.transaction() as db:
@@ -153,11 +132,11 @@ class SqliteFile:
         if self._place is not None:
             with self._told():
                 _check_whole(self._db)
-                _use_journal(self._db, "WAL" if _on_this_machine(self._place) else "DELETE")
+                _use_journal(self._db, "WAL" if on_this_machine(self._place) else "DELETE")
                 self._db.execute("PRAGMA locking_mode = NORMAL")
                 _pragma(self._db, "user_version")  # reading opens the log, or gives the lock back
             # Until this connection ends the log stays as well: whoever removes it takes commits with it.
-            self._identity = (opened, _identity(_beside(self._place, "-wal")))
+            self._identity = (opened, identity(beside(self._place, "-wal")))
             self._check_there()
 
     def _open_to_read(self) -> sqlite3.Connection:
@@ -172,7 +151,7 @@ class SqliteFile:
                 raise
             # Where nothing can be written, or no memory be shared, SQLite does not read a file that has had a
             # write-ahead log. If no writer left anything behind, none is needed.
-            if any(_has_content(_beside(self._place, log)) for log in ("-wal", "-journal")):
+            if any(has_content(beside(self._place, log)) for log in ("-wal", "-journal")):
                 raise SteerlensError(
                     f"the {self._kind.noun} {self.path} was left by a process that was killed; run that again, or copy "
                     "the file with those beside it (-wal, -journal) to a place that can be written, and read it there"
@@ -203,9 +182,9 @@ class SqliteFile:
         if self._place is None or self._identity is None:
             return True
         file, log = self._identity
-        if log is not None and _identity(_beside(self._place, "-wal")) != log:
+        if log is not None and identity(beside(self._place, "-wal")) != log:
             return False
-        return _identity(self._place) == file and _has_content(self._place)
+        return identity(self._place) == file and has_content(self._place)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -247,63 +226,10 @@ def damage(what: str) -> sqlite3.DatabaseError:
     return sqlite3.DatabaseError(what)
 
 
-def _places(path: str | Path, kind: FileKind) -> tuple[Path, Path]:
-    """The path to show, and where it leads to."""
-    try:
-        shown = Path(path).expanduser().absolute()
-        return shown, shown.resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # no such user, a folder that is gone, a loop, a zero byte
-        why = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".")
-        raise SteerlensError(f"{str(path)!r} cannot be used as a {kind.name}: {why}; give another path") from error
-
-
-def _check_place(path: Path, place: Path, kind: FileKind, *, writable: bool) -> None:
-    """Nothing where a file of the kind is, or, if writable, may be made. Whether it is one, SQLite sees.
-
-    The file is not opened here: closing it would, a law of POSIX, end the locks of this process's other connections.
-    """
-    mode = 0
-    try:
-        status = os.stat(place)
-        mode = status.st_mode
-        short = stat.S_ISREG(mode) and status.st_size == 1
-    except (FileNotFoundError, NotADirectoryError):
-        short = False
-        if writable and not os.path.isdir(place.parent):
-            raise SteerlensError(
-                f"cannot keep a {kind.noun} at {path}: its folder does not exist; make it first"
-            ) from None
-    except OSError as error:
-        raise SteerlensError(f"{path} cannot be used as a {kind.name}: {error.strerror}; give another path") from error
-    if not writable and not stat.S_ISREG(mode):
-        raise SteerlensError(f"no {kind.noun} at {path}; give the path of one written with {kind.made_by}")
-    if stat.S_ISDIR(mode):
-        raise SteerlensError(f"cannot keep a {kind.noun} at {path}: it is a folder; give a file name in it")
-    if mode and not stat.S_ISREG(mode):
-        raise SteerlensError(f"{path} is no {kind.name} (a device or a pipe); give another path")
-    if short:  # SQLite takes a file of one byte for an empty one, and would write over it
-        raise SteerlensError(f"{path} is no {kind.name} (not an SQLite file); it stays as it is: give another path")
-
-
 def _connect(place: Path | None, mode: str) -> sqlite3.Connection:
     # isolation_level=None: transactions begin and end where this file says.
     where = ":memory:" if place is None else f"{place.as_uri()}?mode={mode}"
     return sqlite3.connect(where, uri=place is not None, timeout=_BUSY_SECONDS, isolation_level=None)
-
-
-def _on_this_machine(place: Path) -> bool:
-    """Whether the file is on a disk, or in the memory, of this machine. Only Linux tells; elsewhere it is assumed."""
-    try:
-        mounts = os.fsdecode(_MOUNTS.read_bytes()).splitlines()
-    except OSError:
-        return True
-    longest, kind = "", ""
-    for line in mounts:
-        mount, _, device = line.partition(" - ")
-        point = re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), mount.split()[4])
-        if place.is_relative_to(point) and len(point) >= len(longest):
-            longest, kind = point, device.split()[0]
-    return kind in _LOCAL
 
 
 def _use_journal(db: sqlite3.Connection, journal: Literal["WAL", "DELETE"]) -> None:
@@ -333,28 +259,6 @@ def _check_whole(db: sqlite3.Connection) -> None:
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:
     return int(db.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def _beside(place: Path, log: str) -> Path:
-    return place.with_name(place.name + log)
-
-
-_Identity: TypeAlias = tuple[int, int] | None
-
-
-def _identity(path: Path) -> _Identity:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _has_content(path: Path) -> bool:
-    try:
-        return os.stat(path).st_size > 0
-    except OSError:
-        return False
 
 
 def _code(error: sqlite3.Error) -> int:

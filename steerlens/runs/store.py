@@ -26,7 +26,8 @@ import pandas as pd
 from steerlens.errors import SteerlensError
 from steerlens.measures.metrics import Metric
 from steerlens.runs.run_keys import Planned
-from steerlens.runs.sqlite_file import FileKind, SqliteFile, damage
+from steerlens.runs.sqlite_file import SqliteFile, damage
+from steerlens.runs.sqlite_place import FileKind
 
 VERSION = 1
 """Of the tables. A file of another version is refused, never changed."""

@@ -24,7 +24,7 @@ import torch
 
 import steerlens as sl
 from steerlens.measures.metrics import words
-from steerlens.runs import cluster
+from steerlens.runs import cluster, packing
 from tests.conftest import KINDS, ROOT, loaded
 
 PAIR = sl.PromptPair(" weddings", " ")
@@ -96,11 +96,11 @@ def test_a_packed_model_computes_the_same(kind: str) -> None:
     model = loaded("gpt2", kind)
     vector = sl.actadd(model, PAIR, layer=1)  # a bridge keeps hooks of transformers from such a pass
     before = sl.generate(model, PROMPT, vector, n=3, max_new_tokens=5)
-    data, arrays = cluster.pack(model)
+    data, arrays = packing.pack(model)
     assert len(data) < 1_000_000 < sum(array.nbytes for array in arrays), "weights travel apart from the rest"
     for array in arrays:
         array.flags.writeable = False  # as Ray hands them out
-    other = cluster.unpack((data, arrays), device="cpu")
+    other = packing.unpack((data, arrays), device="cpu")
     assert other is not model
     pd.testing.assert_frame_equal(sl.generate(other, PROMPT, vector, n=3, max_new_tokens=5), before)
     assert torch.equal(sl.actadd(other, PAIR, layer=1).values, vector.values)
@@ -121,7 +121,7 @@ def test_packing_keeps_what_tensors_are() -> None:
         "scalar": torch.tensor(2.5),
         "other": lambda x: x + 1,
     }
-    got = cluster.unpack(cluster.pack(value), device="cpu")
+    got = packing.unpack(packing.pack(value), device="cpu")
     assert got["weight"] is got["tied"]
     assert isinstance(got["weight"], torch.nn.Parameter)
     assert got["weight"].stride() == one.stride()

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from steerlens.errors import SteerlensError
-from steerlens.runs import sqlite_file
-from steerlens.runs.sqlite_file import FileKind, SqliteFile, damage
+from steerlens.runs import sqlite_file, sqlite_place
+from steerlens.runs.sqlite_file import SqliteFile, damage
+from steerlens.runs.sqlite_place import FileKind
 from tests.processes import dying_before, ended, in_child, let_in, unprivileged
 
 CATS = FileKind(
@@ -70,7 +71,7 @@ def lie_on(what: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = folder / "mounts"
     kind = {"disk": "ext4", "network": "nfs4"}[what]
     mounts.write_text(f"21 1 8:1 / / rw,relatime shared:1 - {kind} server:/home rw\n")
-    monkeypatch.setattr(sqlite_file, "_MOUNTS", mounts)
+    monkeypatch.setattr(sqlite_place, "_MOUNTS", mounts)
 
 
 def journal(path: Path) -> str:
@@ -103,7 +104,7 @@ def test_a_process_killed_before_any_statement_leaves_whole_transactions(path: P
         assert status == -signal.SIGKILL
     assert k > 20, "so many statements a process has"
     assert before == {0, 1, 2}
-    assert journal(path) == ("wal" if sqlite_file._on_this_machine(path) else "delete")
+    assert journal(path) == ("wal" if sqlite_place.on_this_machine(path) else "delete")
 
 
 def test_a_transaction_half_on_the_disk_is_undone(path: Path) -> None:
@@ -119,7 +120,7 @@ def test_a_transaction_half_on_the_disk_is_undone(path: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_child(dies) == -signal.SIGKILL
-    if not sqlite_file._on_this_machine(path):
+    if not sqlite_place.on_this_machine(path):
         assert path.with_name("cats-journal").stat().st_size > 0
         told("was left by a process that was killed", lambda: opened(path, writable=False))
     file = opened(path)
@@ -273,13 +274,13 @@ def test_a_log_taken_away_is_noticed_and_its_commits_are_saved(tmp_path: Path, m
 )
 def test_which_places_are_on_this_machine(mounts: str, local: bool, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "mounts").write_text(mounts + "\n")
-    monkeypatch.setattr(sqlite_file, "_MOUNTS", tmp_path / "mounts")
-    assert sqlite_file._on_this_machine(Path("/home/my data/cats")) == local
+    monkeypatch.setattr(sqlite_place, "_MOUNTS", tmp_path / "mounts")
+    assert sqlite_place.on_this_machine(Path("/home/my data/cats")) == local
 
 
 def test_without_a_list_of_mounts_a_place_is_taken_for_this_machines(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(sqlite_file, "_MOUNTS", tmp_path / "none")
-    assert sqlite_file._on_this_machine(tmp_path / "cats")
+    monkeypatch.setattr(sqlite_place, "_MOUNTS", tmp_path / "none")
+    assert sqlite_place.on_this_machine(tmp_path / "cats")
 
 
 def test_a_file_brought_to_a_file_server_has_no_shared_log_there(tmp_path: Path, monkeypatch) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from steerlens.runs.sqlite_file import FileKind, SqliteFile, damage
+from steerlens.runs.sqlite_file import SqliteFile, damage
+from steerlens.runs.sqlite_place import FileKind
 
 T = TypeVar("T")
 
