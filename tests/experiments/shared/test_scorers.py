@@ -9,7 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts import train_scorers as training
+from scripts.scorers import quality, training
+from scripts.scorers import sentiment as reviews
+from scripts.scorers import toxicity as posts
 from steerlens.errors import SteerlensError
 from steerlens.experiments import sentiment
 from steerlens.experiments.shared import scorers
@@ -107,11 +109,11 @@ def _card(name):
 
 @pytest.mark.skipif(not (DATA / "imdb" / "test.parquet").is_file(), reason="needs imdb/test.parquet (STEERLENS_DATA)")
 def test_the_card_of_the_sentiment_scorer_is_true():
-    texts, labels, _ = training.imdb(DATA, "test")
+    texts, labels, _ = reviews.imdb(DATA, "test")
     some = range(0, len(texts), 10)
     scorer, card = shipped_scorer("sentiment"), _card("sentiment")
     for said, words in (("whole reviews", None), ("first 25 words (about 32 tokens)", 25)):
-        right = training.accuracy(scorer, [texts[i][:words] for i in some], labels[list(some)])
+        right = quality.accuracy(scorer, [texts[i][:words] for i in some], labels[list(some)])
         claimed = float(re.match(r"[\d.]+", card[said][1]).group()) / 100
         # The card has all reviews, here is a tenth of them: four standard errors.
         assert right.mean() == pytest.approx(claimed, abs=4 * (claimed * (1 - claimed) / right.size) ** 0.5)
@@ -122,7 +124,7 @@ def test_the_card_of_the_sentiment_scorer_is_true():
     not (DATA / "toxicity" / "davidson_tweets.parquet").is_file(), reason="needs toxicity/*.parquet (STEERLENS_DATA)"
 )
 def test_the_card_of_the_toxicity_scorer_is_true():
-    parts = training.toxicity_data(DATA)
+    parts = posts.labelled_texts(DATA)
     assert not set(parts["tweets train"].index) & set(parts["tweets test"].index)
     assert not set(parts["prose train"].index) & set(parts["prose test"].index)
     scorer, card = shipped_scorer("toxicity"), _card("toxicity")
