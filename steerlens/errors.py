@@ -1,5 +1,40 @@
 """The one error type that users see: a single line that says what was given, what was needed, what to do."""
 
+from __future__ import annotations
+
+import unicodedata
+
+# Marks, embeddings, overrides and isolates of the direction of writing.
+_DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+# A prompt or a path that somebody quotes whole may be megabytes long.
+_LONGEST = 1500
+
 
 class SteerlensError(ValueError):
-    """Bad input, in one line. The command line prints it and exits with code 2; nothing was changed or written."""
+    """Bad input, in one line. The command line prints it and exits with code 2; nothing was changed or written.
+
+    Whatever the message was made of (a label from a file, another program's error), it is one line without control
+    characters, and not longer than a terminal can bear.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(in_one_line(str(message)))
+
+
+def in_one_line(text: str, *, most: int = _LONGEST) -> str:
+    """The text with line ends as spaces, other control characters written out, its middle left out if it is long."""
+    if len(text) > most:
+        text = f"{text[: most * 2 // 3]} … {text[-most // 3 :]}"
+    return text if text.isprintable() else visible(" ".join(text.splitlines()))
+
+
+def visible(text: str) -> str:
+    """The text with characters that would act on a terminal or on its neighbours written out, as `\\x1b`.
+
+    These are control characters, halves of surrogate pairs, line ends, and marks that turn the direction of writing.
+    """
+    return text if text.isprintable() else "".join(ascii(c)[1:-1] if _acts(c) else c for c in text)
+
+
+def _acts(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS

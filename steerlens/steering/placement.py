@@ -7,6 +7,7 @@ from typing import Literal
 from jaxtyping import Int
 from torch import Tensor
 
+from steerlens.arguments import shown
 from steerlens.errors import SteerlensError
 
 Placement = Literal["front", "mid", "back", "all", "last"] | int
@@ -31,8 +32,9 @@ def check_placement(placement: Placement) -> None:
     Raises:
         SteerlensError: it is neither.
     """
-    if isinstance(placement, bool) or not (placement in NAMES or isinstance(placement, int)):
-        raise SteerlensError(f"placement {placement!r} is unknown; use one of {', '.join(NAMES)}, or an index")
+    index = hasattr(placement, "__index__") and not isinstance(placement, bool) and getattr(placement, "ndim", 0) == 0
+    if not index and not (isinstance(placement, str) and placement in NAMES):
+        raise SteerlensError(f"placement {shown(placement)} is unknown; use one of {', '.join(NAMES)}, or an index")
 
 
 def needs_length(placement: Placement) -> bool:

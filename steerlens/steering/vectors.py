@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlens.arguments import finite_number, layer_number, shown, visible, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, ModelStamp, stamp
 from steerlens.steering.placement import Placement, check_placement
+from steerlens.steering.vector_files import on_device, read_vector_file, write_vector_file
 
-_FORMAT = "steerlens.vector.1"
+# Labels go into tables and titles; that of a sum of many, or from a file, may be of any length.
+_LONGEST_LABEL = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,18 @@ class SteeringVector:
             raise SteerlensError(
                 f"values must be a torch.Tensor, got {type(self.values).__name__}; wrap them in torch.tensor(...)"
             )
+        if not isinstance(self.model, ModelStamp):
+            raise SteerlensError(
+                f"model must be the stamp of a model, got {shown(self.model)}; give steerlens.models.stamp(model)"
+            )
+        if not isinstance(self.label, str):
+            raise SteerlensError(f"label must be text, got {shown(self.label)}")
+        if not isinstance(self.source, dict):
+            raise SteerlensError(f"source must be a mapping of plain data, got {shown(self.source)}")
+        if self.values.is_complex() or self.values.is_meta:
+            raise SteerlensError(
+                f"values must be real numbers in memory, got {self.values.dtype} on {self.values.device}"
+            )
         # A private copy: a caller's later edit of its tensor must not change this value.
         values = self.values.detach().to(torch.float32).clone()
         if values.ndim == 1:
@@ -66,16 +79,15 @@ class SteeringVector:
             )
         if not torch.isfinite(values).all():
             raise SteerlensError("values hold NaN or infinity; extract the vector again, or scale it less")
-        if isinstance(self.layer, bool) or not hasattr(self.layer, "__index__"):
-            raise SteerlensError(f"a layer must be a whole number, got {self.layer!r}")
-        if not 0 <= self.layer < self.model.n_layers:
-            raise SteerlensError(
-                f"layer {self.layer} is out of range for a model of {self.model.n_layers} layers; "
-                f"use 0 to {self.model.n_layers - 1}"
-            )
         check_placement(self.placement)
-        object.__setattr__(self, "values", values)
-        object.__setattr__(self, "layer", self.layer.__index__())  # numpy's whole numbers do not go into files
+        for name, value in (
+            ("values", values),
+            ("layer", layer_number(self.layer, self.model.n_layers)),  # numpy's whole numbers do not go into files
+            ("placement", self.placement if isinstance(self.placement, str) else int(self.placement)),
+            ("label", _shortened(self.label)),
+            ("coeff", finite_number("coeff", self.coeff)),
+        ):
+            object.__setattr__(self, name, value)
 
     @property
     def n_positions(self) -> int:
@@ -150,6 +162,7 @@ class SteeringVector:
 
     def at(self, position: int) -> SteeringVector:
         """The one-position vector of the given position (for placements `"all"` and `"last"`)."""
+        position = whole_number("position", position)
         if not -self.n_positions <= position < self.n_positions:
             raise SteerlensError(f"position {position} is out of range for a vector of {self.n_positions} positions")
         index = position % self.n_positions
@@ -186,26 +199,12 @@ class SteeringVector:
     def save(self, path: str | Path) -> Path:
         """Write the vector as safetensors (values and a JSON header); returns the path.
 
-        The file appears whole or not at all.
+        The file appears whole or not at all. What can be saved can be loaded.
 
         Raises:
-            SteerlensError: the place cannot be written.
+            SteerlensError: the place cannot be written; a `source` that is no plain data.
         """
-        from safetensors.torch import save
-
-        header = {"stamp": dataclasses.asdict(self.model), **self.describe()}
-        payload = save({"values": self.values.cpu().contiguous()}, {"format": _FORMAT, "vector": json.dumps(header)})
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            try:
-                temporary.write_bytes(payload)
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise SteerlensError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
-        return path
+        return write_vector_file(path, self.values, {"stamp": dataclasses.asdict(self.model), **self.describe()})
 
     @staticmethod
     def load(path: str | Path, *, device: torch.device | str = "cpu") -> SteeringVector:
@@ -216,34 +215,20 @@ class SteeringVector:
         Raises:
             SteerlensError: no file, another format, or damaged content.
         """
-        from safetensors import SafetensorError, safe_open
-
-        path = Path(path)
-        if not path.is_file():
-            raise SteerlensError(f"no file at {path}; give the path of a vector saved with SteeringVector.save")
+        values, record = read_vector_file(path)
         try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != _FORMAT or "vector" not in metadata:
-                    raise SteerlensError(f"{path} is no steering vector but other safetensors; save one with .save()")
-                record, values = json.loads(metadata["vector"]), file.get_tensor("values")
             model = ModelStamp(**{**record["stamp"], "sketch": tuple(record["stamp"]["sketch"])})
-            label, coeff, source = record["label"], record["coeff"], record["source"]
-            if not (isinstance(label, str) and isinstance(coeff, int | float) and isinstance(source, dict)):
-                raise TypeError
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:
-            raise SteerlensError(
-                f"{path} is no steering vector ({type(error).__name__}); only files saved with .save() are read"
-            ) from None
-        try:
-            vector = SteeringVector(values, record["layer"], model, label, record["placement"], coeff, source)
-        except (SteerlensError, KeyError, TypeError) as error:
-            raise SteerlensError(f"{path} is no usable steering vector: {error}") from None
-        try:
-            return dataclasses.replace(vector, values=vector.values.to(device))
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise SteerlensError(f"no device {str(device)!r} to load {path} to ({reason}); use 'cpu'") from None
+            names = ("layer", "label", "placement", "coeff", "source")
+            vector = SteeringVector(values, model=model, **{name: record[name] for name in names})
+        except (SteerlensError, KeyError, TypeError, RecursionError) as error:
+            raise SteerlensError(f"{path} is no usable steering vector: {error or type(error).__name__}") from None
+        return dataclasses.replace(vector, values=on_device(vector.values, device, path=path))
+
+
+def _shortened(label: str) -> str:
+    """The label as it may be shown: without control characters that would act on a terminal, not too long."""
+    label = visible(label)
+    return label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…"
 
 
 def _number(x: object) -> float | None:
