@@ -17,11 +17,10 @@ from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.models.run_settings import run_settings
-from steerlens.runs.sweep import Control
 from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector, actadd
 from steerlens.steering.extraction.activations import resid_pre
 from steerlens.steering.prompts import prompt_ids
-from steerlens.steering.random_vectors import random_like
+from steerlens.steering.random_vectors import Control, random_like
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
+from steerlens.arguments import shown
 from steerlens.errors import SteerlensError
 
 P = ParamSpec("P")
@@ -61,10 +62,11 @@ class Sampling:
             value, least = getattr(self, name), None if name == "seed" else 1
             if value is None and name == "top_k":
                 continue
-            if not _is_whole(value) or (least is not None and value < least):
-                wanted = "a whole number" if least is None else f"a whole number of at least {least}"
+            outside = _is_whole(value) and (not -(2**63) <= value < 2**63 if least is None else value < least)
+            if not _is_whole(value) or outside:
+                wanted = "a whole number of at most 64 bits" if least is None else f"a whole number of at least {least}"
                 hint = ", or None to keep all tokens" if name == "top_k" else ""
-                raise SteerlensError(f"{name} is {value!r}; needs {wanted}{hint}")
+                raise SteerlensError(f"{name} is {shown(value)}; needs {wanted}{hint}")
             object.__setattr__(self, name, int(value))
         if self.top_p is None:  # off, as top_k=None is
             object.__setattr__(self, "top_p", 1.0)
@@ -75,10 +77,10 @@ class Sampling:
         ):
             value = getattr(self, name)
             if not _is_finite(value) or not fits(value):
-                raise SteerlensError(f"{name} is {value!r}; needs {wanted}")
+                raise SteerlensError(f"{name} is {shown(value)}; needs {wanted}")
             object.__setattr__(self, name, float(value))
         if not isinstance(self.stop_at_end, bool):
-            raise SteerlensError(f"stop_at_end is {self.stop_at_end!r}; needs True or False")
+            raise SteerlensError(f"stop_at_end is {shown(self.stop_at_end)}; needs True or False")
 
     @property
     def greedy(self) -> bool:

@@ -27,11 +27,11 @@ from steerlens.steering import (
     actadd,
     random_like,
 )
+from steerlens.steering.random_vectors import Control
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-Control = Literal["random"] | None
 DEFAULT_SAMPLING = Sampling(n=100)
 
 

@@ -24,6 +24,8 @@ class Injection:
         if self.placement is None:
             object.__setattr__(self, "placement", self.vector.placement)
         check_placement(self.placement)  # type: ignore[arg-type]
+        if not isinstance(self.placement, str):
+            object.__setattr__(self, "placement", int(self.placement))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Literal
 
 from jaxtyping import Int
@@ -32,7 +33,7 @@ def check_placement(placement: Placement) -> None:
     Raises:
         SteerlensError: it is neither.
     """
-    index = hasattr(placement, "__index__") and not isinstance(placement, bool) and getattr(placement, "ndim", 0) == 0
+    index = isinstance(placement, Integral) and not isinstance(placement, bool)  # numpy's whole numbers too
     if not index and not (isinstance(placement, str) and placement in NAMES):
         raise SteerlensError(f"placement {shown(placement)} is unknown; use one of {', '.join(NAMES)}, or an index")
 

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from typing import Literal
 
 import torch
 
+from steerlens.arguments import seed_number
 from steerlens.steering.vectors import SteeringVector
+
+Control = Literal["random"] | None
+"""What steered conditions are held against: random vectors of equal norm, or nothing."""
 
 
 def random_like(vector: SteeringVector, *, seed: int) -> SteeringVector:
     """A random direction with the norm of `vector` at each position (rows that are zero stay zero).
 
     The direction depends on the seed and the layer only, so different coefficients push the same way.
+
+    Raises:
+        SteerlensError: a seed that is no whole number of 64 bits.
     """
-    generator = torch.Generator().manual_seed(hash((seed, vector.layer)) % 2**63)
-    noise = torch.randn(vector.values.shape, generator=generator).to(vector.values.device)
+    # (Python's own hash says the same of -1 and -2.)
+    place = hashlib.blake2b(f"{seed_number(seed)}:{vector.layer}".encode(), digest_size=8, person=b"steerlens noise")
+    generator = torch.Generator("cpu").manual_seed(int.from_bytes(place.digest(), "little") % 2**63)
+    # Whatever dtype and device the caller has made the default.
+    noise = torch.randn(vector.values.shape, generator=generator, dtype=torch.float32, device="cpu")
+    noise = noise.to(vector.values.device)
     values = noise * (vector.norms / noise.norm(dim=-1))[:, None]
     return dataclasses.replace(
         vector,

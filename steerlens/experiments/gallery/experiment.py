@@ -44,11 +44,10 @@ from steerlens.measures.statistics import wilson_interval
 from steerlens.models import HookedModel, require_model, stamp
 from steerlens.models.run_settings import run_settings
 from steerlens.reports.page import Headline
-from steerlens.runs.sweep import Control
 from steerlens.steering import Condition, Injection, SteeringVector, actadd
 from steerlens.steering.extraction.activations import resid_pre
 from steerlens.steering.prompts import prompt_ids
-from steerlens.steering.random_vectors import random_like
+from steerlens.steering.random_vectors import Control, random_like
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -50,9 +50,8 @@ from steerlens.measures.statistics import paired_difference, wilson_interval
 from steerlens.models import HookedModel, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.reports.page import Headline
-from steerlens.runs.sweep import Control
 from steerlens.steering import Condition, Injection, Placement, PromptPair, actadd
-from steerlens.steering.random_vectors import random_like
+from steerlens.steering.random_vectors import Control, random_like
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

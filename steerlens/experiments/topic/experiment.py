@@ -34,9 +34,10 @@ from steerlens.measures import metrics
 from steerlens.models import HookedModel
 from steerlens.models.run_settings import run_settings
 from steerlens.reports.page import Headline
-from steerlens.runs.sweep import Control, Sweep, sweep
+from steerlens.runs.sweep import Sweep, sweep
 from steerlens.runs.sweep_page import interval, number, side_by_side
 from steerlens.steering import Placement, PromptPair
+from steerlens.steering.random_vectors import Control
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
