@@ -1,0 +1,43 @@
+"""A Hugging Face model as a TransformerBridge, and the tokenizer as TransformerLens takes it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from steerlens.errors import SteerlensError
+
+
+def bridged(hf_model: Any, tokenizer: Any, *, name: str, processing: bool, **options: Any) -> Any:
+    """A bridge around `hf_model`, which it changes in place.
+
+    Args:
+        processing: fold and centre the weights, as HookedTransformer does.
+        options: for TransformerLens' `boot_transformers`.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+
+    model = TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=tokenizer, **options)
+    if processing:
+        model.enable_compatibility_mode(disable_warnings=True)
+    model.cfg.model_name = name
+    return model
+
+
+def own_tokenizer(tokenizer: Any, name: str) -> Any:
+    """A copy of the tokenizer that TransformerLens takes as it is."""
+    check_tokenizer(tokenizer)
+    tokenizer = copy.deepcopy(tokenizer)  # TransformerLens fills in its special tokens
+    # Without this word TransformerLens reads the tokenizer anew from its name: from the hub if it was made in memory,
+    # without what the caller changed if it was not. It puts BOS in front itself where the tokenizer does not.
+    tokenizer.init_kwargs |= {"name_or_path": tokenizer.init_kwargs.get("name_or_path", name), "add_bos_token": True}
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Nothing, if it is a Hugging Face tokenizer; raises SteerlensError if not."""
+    if not hasattr(tokenizer, "init_kwargs"):
+        raise SteerlensError(
+            f"tokenizer must be a Hugging Face tokenizer, got {type(tokenizer).__name__}; "
+            "make one with AutoTokenizer.from_pretrained(...)"
+        )

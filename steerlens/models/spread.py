@@ -1,0 +1,59 @@
+"""A model over several devices: a bridge whose weights are read straight to where they belong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steerlens.errors import SteerlensError
+from steerlens.models.bridging import bridged, own_tokenizer
+from steerlens.models.checkpoints import first_line, read_checkpoint
+from steerlens.models.devices import Device, read_device
+from steerlens.models.protocol import HookedModel
+
+_DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+
+
+def check_spread(source: Any, device_map: Any, *, device: Device, bridge: bool | None, processing: bool | None) -> None:
+    """Nothing, if a `device_map` goes with the other arguments; raises SteerlensError where it does not."""
+    if not isinstance(source, str | Path):
+        raise SteerlensError(
+            f"device_map reads a model onto several devices, but a {type(source).__name__} is in memory already; "
+            "give its name or directory"
+        )
+    if isinstance(device_map, str) and device_map not in _DEVICE_MAPS:
+        read_device(device_map)
+    elif not isinstance(device_map, str) and not (isinstance(device_map, Mapping) and device_map):
+        raise SteerlensError(
+            f"device_map must be one of {', '.join(map(repr, _DEVICE_MAPS))}, a device, or a dictionary from modules "
+            f"to devices, got {device_map!r}"
+        )
+    for name, given, excluded in (
+        ("device", device, device != "auto"),
+        ("bridge", bridge, bridge is False),
+        ("processing", processing, processing is True),
+    ):
+        if excluded:
+            raise SteerlensError(
+                f"{name}={given!r} does not go with device_map, which makes a bridge with unprocessed weights on the "
+                f"devices of the map; leave {name} out"
+            )
+
+
+def load_spread(source: str | Path, tokenizer: Any, dtype: torch.dtype, device_map: Any) -> HookedModel:
+    """A bridge over several devices."""
+    hf_model, tokenizer, name = read_checkpoint(source, tokenizer, dtype=dtype, device_map=device_map)
+    if any(weight.is_meta for weight in hf_model.parameters()):
+        raise SteerlensError(
+            f"device_map leaves part of {name!r} on the disk, out of which TransformerLens cannot run; "
+            "give devices that have room for all of it, or a smaller dtype"
+        )
+    hf_model = hf_model.eval().requires_grad_(False)
+    try:
+        model = bridged(hf_model, own_tokenizer(tokenizer, name), name=name, processing=False, dtype=dtype)
+    except ValueError as error:  # as for parts on the CPU beside others on a GPU
+        raise SteerlensError(f"TransformerLens does not take this device_map: {first_line(error)}") from None
+    return model.eval()
