@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -71,7 +73,7 @@ class ContrastSet:
             return pairs
         if isinstance(pairs, str | Mapping) or not isinstance(pairs, Iterable):
             raise SteerlensError(f"pairs must be a list of (positive, negative), got {type(pairs).__name__}")
-        rows = [(one.positive, one.negative) if isinstance(one, PromptPair) else one for one in pairs]
+        rows: list[Any] = [(one.positive, one.negative) if isinstance(one, PromptPair) else one for one in pairs]
         if not rows:
             raise SteerlensError("the contrast set is empty; give at least one (positive, negative)")
         if all(isinstance(row, Mapping) for row in rows):
@@ -188,6 +190,16 @@ class ContrastSet:
         other = None if held_out is None else (held_out.positive, held_out.negative, held_out.context)
         found = lint(model, self.positive, self.negative, self.context, paired=self.paired, other=other)
         return pd.DataFrame(found, columns=["check", "pair", "side", "message"])
+
+    def record(self) -> dict[str, Any]:
+        """What set it is, as plain data: name, size, and a digest of all its texts."""
+        content = json.dumps([self.positive, self.negative, self.context, self.paired], ensure_ascii=False)
+        return {
+            "name": self.name,
+            "paired": self.paired,
+            "texts": [len(self.positive), len(self.negative)],
+            "digest": hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
+        }
 
     def __repr__(self) -> str:
         kind = f"{len(self)} pairs" if self.paired else f"{len(self.positive)} + {len(self.negative)} texts"

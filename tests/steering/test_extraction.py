@@ -140,7 +140,7 @@ def test_what_a_vector_says_of_itself(any_model: Any) -> None:
     assert vector.placement == "front"
     assert vector.source["method"] == "actadd"
     mean = sl.mean_difference(any_model, ["a", "b"], ["c"], layer=1)
-    assert mean.source == {"method": "mean_difference", "positives": ["a", "b"], "negatives": ["c"]}
+    assert mean.source == {"method": "mean_difference", "token": "last", "positives": ["a", "b"], "negatives": ["c"]}
 
 
 @pytest.mark.parametrize("kind", KINDS)

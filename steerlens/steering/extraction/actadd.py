@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import overload
+from collections.abc import Sequence
+from typing import Any, overload
 
 import torch
 
@@ -16,7 +17,7 @@ from steerlens.steering.vectors import SteeringVector
 @overload
 def actadd(
     model: HookedModel,
-    positive: str | PromptPair,
+    positive: str | PromptPair | Sequence[PromptPair],
     negative: str | None = ...,
     *,
     layer: int,
@@ -28,7 +29,7 @@ def actadd(
 @overload
 def actadd(
     model: HookedModel,
-    positive: str | PromptPair,
+    positive: str | PromptPair | Sequence[PromptPair],
     negative: str | None = ...,
     *,
     layers: Layers,
@@ -39,7 +40,7 @@ def actadd(
 
 def actadd(
     model: HookedModel,
-    positive: str | PromptPair,
+    positive: str | PromptPair | Sequence[PromptPair],
     negative: str | None = None,
     *,
     layer: int | None = None,
@@ -51,10 +52,10 @@ def actadd(
 
     `h₊`, `h₋` are the activations of the two prompts at `blocks.{layer}.hook_resid_pre`, the shorter one padded on
     the right (arXiv 2308.10248, Algorithm 1). Positions before the first token that differs, BOS among them, are
-    exactly 0: a causal model cannot tell the prompts apart there.
+    exactly 0: a causal model cannot tell the prompts apart there. Of several pairs it is the mean of their vectors.
 
     Args:
-        positive: p₊, or a whole PromptPair.
+        positive: p₊, or a whole PromptPair, or several that have the same number of tokens after padding.
         negative: p₋.
         layer: one layer; returns one vector.
         layers: several, or `"all"`; returns {layer: vector} from one forward pass.
@@ -62,39 +63,63 @@ def actadd(
         live_hooks: let hooks that are on the model now (yours, or an enclosing `steer`) act during extraction.
 
     Raises:
-        SteerlensError: layer out of range, prompts that tokenise to nothing or do not fit the context.
+        SteerlensError: layer out of range, prompts that tokenise to nothing or do not fit the context, pairs of
+            different lengths.
     """
     require_model(model)
-    if isinstance(positive, PromptPair):
-        if negative is not None:
-            raise SteerlensError("give a PromptPair, or two texts, not both")
-        pair = positive
-    else:
-        if negative is None:
-            raise SteerlensError('the negative prompt is missing; give actadd(model, "Love", "Hate", layer=…)')
-        pair = PromptPair(positive, negative, pad)
+    pairs = _pairs(positive, negative, pad)
     chosen = which_layers(model, layer, layers)
-    padded = pair.padded(model)
-    activations = resid_pre(model, padded.ids, chosen, live_hooks=live_hooks)
+    padded = [pair.padded(model) for pair in pairs]
+    widths = [one.ids.shape[1] for one in padded]
+    if len(set(widths)) > 1:
+        number = next(i for i, width in enumerate(widths) if width != widths[0])
+        raise SteerlensError(
+            f"pair 0 ({pairs[0]}) has {widths[0]} tokens after padding and pair {number} ({pairs[number]}) has "
+            f"{widths[number]}, so their vectors do not line up; give pairs of equal length, or use mean_difference"
+        )
+    ids = torch.cat([one.ids for one in padded])
+    activations = resid_pre(model, ids, chosen, live_hooks=live_hooks)
     # True from the first differing token on.
-    differs = (padded.ids[0] != padded.ids[1]).int().cummax(0).values.bool()[:, None]
-    origin, tokens = stamp(model), padded.ids.tolist()
+    differs = (ids[0::2] != ids[1::2]).int().cummax(1).values.bool()[..., None]
+    origin, tokens = stamp(model), ids.tolist()
     vectors = {
         one: SteeringVector(
             # Two rows of one batch may round differently even on equal input: the shared prefix is zero by law.
             # (Activations are on the device of their layer, which need not be that of the tokens.)
-            values=torch.where(differs.to(both.device), both[0] - both[1], 0.0),
+            values=torch.where(differs.to(rows.device), rows[0::2] - rows[1::2], 0.0).mean(0),
             layer=one,
             model=origin,
-            label=f"{pair.positive.strip() or repr(pair.positive)} − {pair.negative.strip() or repr(pair.negative)}",
-            source={
-                "method": "actadd",
-                "positive": pair.positive,
-                "negative": pair.negative,
-                "pad": pair.pad,
-                "tokens": tokens,
-            },
+            label=_label(pairs),
+            source={"method": "actadd", **_record(pairs), "tokens": tokens},
         )
-        for one, both in activations.items()
+        for one, rows in activations.items()
     }
     return vectors[chosen[0]] if layer is not None else vectors
+
+
+def _pairs(positive: Any, negative: str | None, pad: str) -> list[PromptPair]:
+    if isinstance(positive, str) or not isinstance(positive, PromptPair | Sequence):
+        if negative is None:
+            raise SteerlensError('the negative prompt is missing; give actadd(model, "Love", "Hate", layer=…)')
+        return [PromptPair(positive, negative, pad)]
+    if negative is not None:
+        raise SteerlensError("give a PromptPair, or two texts, not both")
+    pairs: list[PromptPair] = [positive] if isinstance(positive, PromptPair) else list(positive)
+    if not pairs:
+        raise SteerlensError("the list of pairs is empty; give at least one PromptPair")
+    for number, pair in enumerate(pairs):
+        if not isinstance(pair, PromptPair):
+            raise SteerlensError(f"pair {number} must be a PromptPair, got {type(pair).__name__}")
+    return pairs
+
+
+def _label(pairs: Sequence[PromptPair]) -> str:
+    first = pairs[0]
+    one = f"{first.positive.strip() or repr(first.positive)} − {first.negative.strip() or repr(first.negative)}"
+    return one if len(pairs) == 1 else f"mean of {one} and {len(pairs) - 1} more"
+
+
+def _record(pairs: Sequence[PromptPair]) -> dict[str, Any]:
+    if len(pairs) == 1:
+        return {"positive": pairs[0].positive, "negative": pairs[0].negative, "pad": pairs[0].pad}
+    return {"pairs": [[pair.positive, pair.negative, pair.pad] for pair in pairs]}
