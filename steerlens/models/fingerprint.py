@@ -48,7 +48,7 @@ def fingerprint(model: HookedModel) -> str:
         SteerlensError: hooks on the model, which change what it computes and cannot be told apart; weights that are not
             in memory (offloaded to a disk).
     """
-    hooked = [name for name, point in model.hook_dict.items() if live_hooks(point)]
+    hooked = user_hooks(model)
     if hooked:
         raise SteerlensError(
             f"the model has hooks of yours at {hooked[0]}{' and elsewhere' if len(hooked) > 1 else ''}, so its results "
@@ -63,6 +63,11 @@ def fingerprint(model: HookedModel) -> str:
         digest.update(f"{name} {list(weight.shape)} {weight.dtype}".encode())
         digest.update(sums.cpu().numpy().astype("<i8").tobytes())
     return digest.hexdigest()
+
+
+def user_hooks(model: HookedModel) -> list[str]:
+    """The names of the hook points where the user's own hooks are."""
+    return [name for name, point in model.hook_dict.items() if live_hooks(point)]
 
 
 def word_sums(values: Tensor) -> Int64[Tensor, " blocks"]:

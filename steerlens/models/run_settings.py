@@ -9,17 +9,22 @@ from typing import Any
 import torch
 
 from steerlens import __version__
-from steerlens.models.fingerprint import fingerprint
+from steerlens.models.fingerprint import fingerprint, user_hooks
 from steerlens.models.protocol import HookedModel, stamp
 
 
 def run_settings(model: HookedModel) -> dict[str, Any]:
-    """Model, device and versions, as plain data."""
+    """Model, device and versions, as plain data.
+
+    A model with the user's own hooks on it has no fingerprint (None): the names of the hook points stand beside it.
+    """
     weights = next(iter(model.parameters()))  # type: ignore[attr-defined]
+    hooked = user_hooks(model)
     return {
         "model": stamp(model).name,
         "model class": type(model).__name__,
-        "model fingerprint": fingerprint(model),
+        "model fingerprint": None if hooked else fingerprint(model),
+        **({"hooks of the user": hooked} if hooked else {}),
         "device": str(weights.device),
         "dtype": str(weights.dtype).removeprefix("torch."),
         "steerlens": __version__,

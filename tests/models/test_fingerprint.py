@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import steerlens as sl
-from steerlens.models import fingerprint
+from steerlens.models import fingerprint, run_settings
 from steerlens.models.fingerprint import _parameters, word_sums
 from tests.conftest import KINDS, ROOT, Case, loaded, make_tokenizer, plain_model
 
@@ -63,6 +63,15 @@ def test_hooks_are_refused(any_model: Any) -> None:
     with any_model.hooks(fwd_hooks=[hook]), pytest.raises(sl.SteerlensError, match=r"hooks of yours at blocks\.1"):
         fingerprint(any_model)
     fingerprint(any_model)
+
+
+def test_settings_of_a_hooked_model_say_so_instead_of_a_fingerprint(any_model: Any) -> None:
+    plain = run_settings(any_model)
+    with any_model.hooks(fwd_hooks=[("blocks.1.hook_resid_pre", lambda values, hook: values)]):
+        hooked = run_settings(any_model)
+    assert plain["model fingerprint"] == fingerprint(any_model) and "hooks of the user" not in plain
+    assert hooked.pop("hooks of the user")[0].startswith("blocks.1.")
+    assert hooked == {**plain, "model fingerprint": None}
 
 
 def test_the_layout_in_memory_does_not_count() -> None:

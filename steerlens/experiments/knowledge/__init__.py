@@ -1,1 +1,1 @@
-"""Is knowledge kept under steering? P@K on cloze sentences."""
+"""Does the model keep its knowledge under steering? P@K on cloze sentences."""

@@ -28,7 +28,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Cloze:
-    """One question: the text before the mask without trailing space, the answer, and what it is as one token."""
+    """One question: the text before the mask (no trailing space), the answer, and its token id."""
 
     prompt: str
     answer: str
@@ -40,7 +40,7 @@ class Cloze:
 
 @dataclass(frozen=True)
 class ClozeSet:
-    """The questions that can be asked, and how many could not, by reason.
+    """The questions, and how many sentences yield none, by reason.
 
     Attributes:
         source: where the sentences came from.
@@ -86,12 +86,12 @@ def ask(
 ) -> ClozeSet:
     """The rows as questions to `model`: those with an answer of one token and a prompt long enough to steer.
 
-    As in the original script, prompt and answer are tokenised together, and the answer counts if it is the last token
-    and nothing else: so a space before it belongs to it where the model's tokens want that.
+    As in the original script, prompt and answer are tokenised together, and an answer counts if it is exactly the last
+    token; a space before it is part of the answer where the tokenizer has it so.
 
     Args:
-        shortest: how many tokens (BOS counted) a prompt must have: as many as the steering vector spans.
-        limit: ask only so many, spread evenly over all that could be asked.
+        shortest: the fewest tokens (BOS included) that a prompt may have: as many as the steering vector spans.
+        limit: at most this many, spread evenly over all of them.
 
     Raises:
         SteerlensError: no question is left.
@@ -125,11 +125,10 @@ def ask(
     if not questions:
         why = ", ".join(f"{count} × {reason}" for reason, count in left_out.items() if count)
         raise SteerlensError(
-            f"none of {read} sentences can be asked ({why}); give some whose answers are single tokens of this model"
+            f"none of the {read} sentences can be asked ({why}); "
+            "give sentences whose answers are single tokens of this model"
         )
     if limit is not None and limit < len(questions):
-        if limit < 1:
-            raise SteerlensError(f"limit must be at least 1, got {limit}")
         left_out["beyond the limit"] = len(questions) - limit
         questions = [questions[i * len(questions) // limit] for i in range(limit)]
     return ClozeSet(tuple(questions), source, read, {reason: n for reason, n in left_out.items() if n})

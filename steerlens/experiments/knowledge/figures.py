@@ -1,4 +1,4 @@
-"""Figures of the experiment `knowledge`: P@K against K, and what steering changes of it."""
+"""Figures of the experiment `knowledge`: P@K against K, and its change from the unsteered model."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def precision_by_k(frame: pd.DataFrame, *, title: str = "P@K, unsteered and stee
         _draw_line(figure, name, rows, style, ("p_at_k", "low", "high"), hover)
     figure.update_layout(legend={"title": {"text": "coefficient"}})
     figure.update_xaxes(**_k_axis(data["k"]))
-    figure.update_yaxes(title_text="answer among the K most likely", tickformat=",.0%", rangemode="tozero")
+    figure.update_yaxes(title_text="P@K", tickformat=",.0%", rangemode="tozero")
     return figure
 
 
-def change_by_k(frame: pd.DataFrame, *, title: str = "Change of P@K against the unsteered model") -> go.Figure:
+def change_by_k(frame: pd.DataFrame, *, title: str = "Change in P@K from the unsteered model") -> go.Figure:
     """Steered minus unsteered P@K in percentage points against K, with 95 % intervals; zero is the unsteered model.
 
     `frame` as `Knowledge.frame`: role, coeff, k, difference, difference_low, difference_high.
@@ -59,12 +59,12 @@ def change_by_k(frame: pd.DataFrame, *, title: str = "Change of P@K against the 
         _draw_line(figure, name, rows, style, ("difference", "difference_low", "difference_high"), hover)
     figure.update_layout(legend={"title": {"text": "coefficient"}})
     figure.update_xaxes(**_k_axis(data["k"]))
-    figure.update_yaxes(title_text="change of P@K (percentage points)", zeroline=False)
+    figure.update_yaxes(title_text="change in P@K (percentage points)", zeroline=False)
     return figure
 
 
 def change_by_relation(relations: pd.DataFrame, *, k: int, title: str | None = None) -> go.Figure:
-    """Change of P@K by relation, in percentage points, with 95 % intervals, largest loss at the bottom.
+    """Change in P@K by relation, in percentage points, with 95 % intervals, largest loss at the bottom.
 
     `relations` as `Knowledge.by_relation`: relation, n, unsteered, steered, difference, low, high.
     """
@@ -77,7 +77,7 @@ def change_by_relation(relations: pd.DataFrame, *, k: int, title: str | None = N
     ).sort_values("difference")
     for column in ("difference", "low", "high"):
         data[column] *= 100
-    figure = theme.new_figure(title or f"Change of P@{k} by relation", "95 % intervals", height=150 + 24 * len(data))
+    figure = theme.new_figure(title or f"Change in P@{k} by relation", "95 % intervals", height=150 + 24 * len(data))
     figure.add_vline(x=0, line={"color": theme.BASELINE, "width": 2, "dash": "dash"})
     figure.add_trace(
         go.Scatter(
@@ -96,7 +96,7 @@ def change_by_relation(relations: pd.DataFrame, *, k: int, title: str | None = N
             showlegend=False,
         )
     )
-    figure.update_xaxes(title_text=f"change of P@{k} (percentage points)", showgrid=True)
+    figure.update_xaxes(title_text=f"change in P@{k} (percentage points)", showgrid=True)
     figure.update_yaxes(showgrid=False)
     return figure
 

@@ -12,7 +12,9 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
+from steerlens.models import HookedModel, fingerprint
 from steerlens.runs.sqlite_file import SqliteFile, damage
 from steerlens.runs.sqlite_place import FileKind
 
@@ -51,7 +53,7 @@ class Ledger:
         """The part that depends on exactly `depends`: from the file, or computed now and kept.
 
         Args:
-            depends: plain data (text, numbers, lists, mappings): model fingerprint, settings, seed, which part.
+            depends: plain data (text, numbers, lists, mappings): `model_key`, settings, seed, which part.
             compute: gives plain data. Numbers come back bit by bit, tuples as lists.
         """
         key = self.key(depends)
@@ -70,6 +72,16 @@ class Ledger:
     def knows(self, depends: Mapping[str, Any]) -> bool:
         """Whether the part is kept already."""
         return self._kept(self.key(depends)) is not None
+
+    def model_key(self, model: HookedModel) -> str:
+        """What stands for a model in `depends`. Ask before any work: a model that cannot be told apart is refused.
+
+        A ledger without a file lives no longer than the call, so there any model will do, hooks of the user included.
+
+        Raises:
+            SteerlensError: the ledger has a file, and the model has hooks or weights that are not in memory.
+        """
+        return uuid4().hex if self.path is None else fingerprint(model)
 
     @staticmethod
     def key(depends: Mapping[str, Any]) -> str:

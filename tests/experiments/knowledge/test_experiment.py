@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 from pathlib import Path
@@ -13,15 +12,13 @@ import pandas as pd
 import pytest
 
 import steerlens as sl
+from steerlens.experiments.knowledge import answers
 from steerlens.experiments.knowledge.cloze import SHIPPED, ask, read_cloze
 from steerlens.experiments.knowledge.experiment import KS, QUICK, knowledge
 from steerlens.experiments.shared.depth import same_depth
 from steerlens.measures.statistics import wilson_interval
 from tests.conftest import DATA, plain_model
 from tests.reference import block_inputs, log_probs, tiny_model
-
-# By its path: the package gives the function of that name.
-module = importlib.import_module("steerlens.experiments.knowledge.experiment")
 
 CONCEPTNET = DATA / "lama" / "conceptnet.parquet"
 SMALL: dict[str, Any] = {"limit": 20, "layer": 1, "coeffs": (0.0, 1.0, 3.0)}
@@ -137,7 +134,7 @@ def test_prompts_shorter_than_the_vector_are_counted(any_model) -> None:
 
 def test_a_stopped_run_goes_on_where_it_was(any_model, result, tmp_path: Path, monkeypatch) -> None:
     calls = []
-    real = module._ask
+    real = answers._answer
 
     def stopping(model: Any, questions: Any, *rest: Any) -> Any:
         calls.append(len(questions))
@@ -145,7 +142,7 @@ def test_a_stopped_run_goes_on_where_it_was(any_model, result, tmp_path: Path, m
             raise KeyboardInterrupt
         return real(model, questions, *rest)
 
-    monkeypatch.setattr(module, "_ask", stopping)
+    monkeypatch.setattr(answers, "_answer", stopping)
     store = tmp_path / "parts.sqlite"
     with pytest.raises(KeyboardInterrupt):
         knowledge(any_model, **SMALL, store=store, chunk=6)
@@ -216,7 +213,9 @@ def test_the_same_depth(layers: int, expected: tuple[int, ...]) -> None:
 
 def test_page(result, tmp_path: Path) -> None:
     page = result.save(tmp_path / "out").read_text(encoding="utf-8")
-    assert "Is knowledge kept under steering?" in page and "P@10, unsteered" in page and "left out" in page
+    assert (
+        "Does the model keep its knowledge under steering?" in page and "P@10, unsteered" in page and "left out" in page
+    )
     assert json.loads((tmp_path / "out" / "knowledge.json").read_text())["settings"]["sentences read"] == 256
 
 
@@ -225,8 +224,12 @@ def test_page(result, tmp_path: Path) -> None:
     [
         ({"data": "nowhere.jsonl"}, "no file at nowhere.jsonl"),
         ({"layer": 3}, "layer 3 is out of range"),
-        ({"ks": []}, "ks must be"),
-        ({"ks": [0]}, "ks must be"),
+        ({"ks": []}, "ks is empty"),
+        ({"ks": [0]}, "each of ks must be a whole number of at least 1, got 0"),
+        ({"ks": [1.9]}, "each of ks must be a whole number of at least 1, got 1.9"),
+        ({"ks": "14"}, "ks must be a list of whole numbers, got '14'"),
+        ({"coeffs": "14"}, "coeffs must be a list of numbers"),
+        ({"limit": 1.5}, "limit must be"),
         ({"coeffs": []}, "coeffs is empty"),
         ({"limit": 0}, "limit must be"),
         ({"control": "placebo"}, "control='placebo'"),
@@ -264,3 +267,20 @@ def test_bad_files_are_one_clear_line(any_model, tmp_path: Path, text, words) ->
     with pytest.raises(sl.SteerlensError, match=words) as caught:
         knowledge(any_model, data=path)
     assert "\n" not in str(caught.value)
+
+
+def test_ks_of_numpy_are_whole_numbers(any_model) -> None:
+    frame = knowledge(any_model, limit=3, control=None, ks=np.array([3, 1, 3])).frame
+    assert sorted(frame["k"].unique()) == [1, 3]
+
+
+def test_hooks_of_the_user_are_refused_only_where_parts_are_kept(any_model, result, tmp_path: Path) -> None:
+    def double(values: Any, hook: Any) -> Any:
+        return 2 * values
+
+    with any_model.hooks(fwd_hooks=[("blocks.2.hook_resid_pre", double)]):
+        hooked = knowledge(any_model, **SMALL)
+        with pytest.raises(sl.SteerlensError, match=r"hooks of yours at blocks\.2"):
+            knowledge(any_model, **SMALL, store=tmp_path / "parts.sqlite")
+    assert hooked.settings["model fingerprint"] is None
+    assert hooked.sentences["logprob"].tolist() != result.sentences["logprob"].tolist()
