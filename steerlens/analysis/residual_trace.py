@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel
+from steerlens.models import HookedModel, kept_values
 from steerlens.steering import Condition, steer
 
 _POINTS = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post")
@@ -46,24 +45,18 @@ def residual_trace(
         SteerlensError: a model whose blocks do not show their output; a vector that does not fit.
     """
     n_layers = int(model.cfg.n_layers)
-    kept: dict[str, Tensor] = {}
     tokens = torch.tensor([list(ids)], device=model.cfg.device)
     at = torch.tensor(list(positions), device=tokens.device)
 
-    def keeper(name: str) -> Any:
-        def keep(value: Tensor, hook: Any) -> None:
-            chosen = value[0, at.to(value.device)]
-            kept[name] = chosen if chosen.dtype == torch.float64 else chosen.float()
+    def asked(value: Tensor) -> Tensor:
+        chosen = value[0, at.to(value.device)]
+        return chosen if chosen.dtype == torch.float64 else chosen.float()
 
-        return keep
-
-    points = model.hook_dict
     names = [f"blocks.{layer}.{point}" for layer in range(n_layers) for point in _POINTS]
-    hooks = [(name, keeper(name)) for name in names if name in points]
     # The vectors' hooks come first, so that what is kept of a block's input has them in it.
     with (
         steer(model, condition) if condition.injections else nullcontext(),
-        model.hooks(fwd_hooks=hooks),  # type: ignore[attr-defined]
+        kept_values(model, names, part=asked) as kept,
     ):
         logits = model(tokens, attention_mask=torch.ones_like(tokens))[0]
         logits = logits[at.to(logits.device)]

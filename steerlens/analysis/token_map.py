@@ -11,7 +11,7 @@ import torch
 from steerlens.analysis.compared import shared_columns
 from steerlens.analysis.injected import injected_rows
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model, resid_pre_hook
+from steerlens.models import HookedModel, kept_values, require_model, resid_pre_hook
 from steerlens.steering import Condition, Placement, Steering, SteeringVector, as_condition, steer
 from steerlens.steering.prompts import PromptPair, prompt_ids, token_ids, token_strings
 
@@ -177,10 +177,9 @@ def token_map(model: HookedModel, prompt: str, steering: Steering, *, placement:
 
 def _input_of(model: HookedModel, tokens: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
     """The unsteered residual stream at a hook point, [pos d_model]."""
-    _, cache = model.run_with_cache(
-        tokens, names_filter=[name], return_type=None, return_cache_object=False, attention_mask=mask
-    )
-    return cache[name][0].float()
+    with kept_values(model, [name]) as kept:
+        model(tokens, return_type=None, attention_mask=mask)
+    return kept[name][0].float()
 
 
 def _made_of(model: HookedModel, vector: SteeringVector) -> list[tuple[str, str, bool, bool]] | None:

@@ -119,6 +119,37 @@ def without_live_hooks(model: HookedModel) -> Iterator[None]:
                 live.update(before)
 
 
+@contextmanager
+def kept_values(
+    model: HookedModel, names: Sequence[str], *, part: Callable[[Tensor], Tensor] | None = None
+) -> Iterator[dict[str, Tensor]]:
+    """What passes the hook points of these names while the block lasts, the last value of each (or `part` of it).
+
+    In place of `run_with_cache`, whose hooks stay on the model if a Ctrl-C comes between two of its lines. Hooks that
+    are there already act before a value is kept.
+    """
+    kept: dict[str, Tensor] = {}
+
+    def keeper(name: str) -> Callable[..., None]:
+        def keep(value: Tensor, hook: Any) -> None:
+            kept[name] = value if part is None else part(value)
+
+        return keep
+
+    points = {name: model.hook_dict[name] for name in names if name in model.hook_dict}
+    before = [(point, list(point.fwd_hooks), list(point._forward_hooks)) for point in points.values()]
+    try:
+        for name, point in points.items():
+            point.add_hook(keeper(name))
+        yield kept
+    finally:
+        # By what was there before, not by handles: a handle may never have come back.
+        for point, handles, keys in before:
+            for key in [key for key in point._forward_hooks if key not in keys]:
+                del point._forward_hooks[key]
+            point.fwd_hooks[:] = [one for one in point.fwd_hooks if any(one is handle for handle in handles)]
+
+
 def final_logits(model: HookedModel, resid: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_vocab"]:
     """Logits of residual-stream vectors at the end of the last block of a HookedTransformer."""
     flat = resid.reshape(1, -1, resid.shape[-1])

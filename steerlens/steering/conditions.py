@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from steerlens.arguments import listed, shown, text
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, ModelStamp
 from steerlens.steering.placement import Placement, check_placement
@@ -20,7 +21,7 @@ class Injection:
 
     def __post_init__(self) -> None:
         if not isinstance(self.vector, SteeringVector):
-            raise SteerlensError(f"expected a SteeringVector, got {type(self.vector).__name__}")
+            raise SteerlensError(f"expected a SteeringVector, got {shown(self.vector)}")
         if self.placement is None:
             object.__setattr__(self, "placement", self.vector.placement)
         check_placement(self.placement)  # type: ignore[arg-type]
@@ -41,11 +42,17 @@ class Condition:
     label: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "injections", tuple(self.injections))
+        if isinstance(self.injections, SteeringVector | Injection):
+            raise SteerlensError(
+                "a Condition takes a tuple of injections; give Condition((Injection(vector),)), or the vector alone "
+                "where a steering= is asked for"
+            )
+        object.__setattr__(self, "injections", tuple(listed("injections", self.injections, of="injections")))
+        text("label", self.label)
         for injection in self.injections:
             if not isinstance(injection, Injection):
                 raise SteerlensError(
-                    f"expected an Injection in a Condition, got {type(injection).__name__}; use Injection(vector)"
+                    f"expected an Injection in a Condition, got {shown(injection)}; use Injection(vector)"
                 )
         if not self.label:
             titles = ", ".join(injection.vector.title for injection in self.injections)
@@ -90,7 +97,7 @@ def as_condition(steering: Steering, *, placement: Placement | None = None) -> C
             part = Injection(part, placement)
         if not isinstance(part, Injection):
             raise SteerlensError(
-                f"expected a SteeringVector, a tuple of them, or None, got {type(part).__name__}; "
+                f"expected a SteeringVector, a tuple of them, or None, got {shown(part)}; "
                 "make a vector with actadd(model, …)"
             )
         injections.append(part)

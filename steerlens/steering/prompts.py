@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from steerlens.arguments import text as read_text
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 
@@ -32,8 +33,7 @@ class PromptPair:
 
     def __post_init__(self) -> None:
         for field in ("positive", "negative", "pad"):
-            if not isinstance(getattr(self, field), str):
-                raise SteerlensError(f"PromptPair.{field} must be text, got {type(getattr(self, field)).__name__}")
+            read_text(f"PromptPair.{field}", getattr(self, field))
         if not self.positive and not self.negative:
             raise SteerlensError(
                 "both prompts of the pair are empty; give at least one, as in PromptPair('Love', 'Hate')"
@@ -112,13 +112,7 @@ def continuation_ids(model: HookedModel, text: str) -> list[int]:
 
 
 def _encoded(tokenizer: Any, text: str, *, special: bool) -> list[int]:
-    if not isinstance(text, str):
-        raise SteerlensError(f"a prompt must be text, got {type(text).__name__}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise SteerlensError(f"{text!r} is not valid text (half a surrogate pair); decode it properly") from None
-    return list(tokenizer(text, add_special_tokens=special)["input_ids"])
+    return list(tokenizer(read_text("a prompt", text), add_special_tokens=special)["input_ids"])
 
 
 def prompt_ids(model: HookedModel, prompt: str) -> list[int]:

@@ -7,6 +7,7 @@ from typing import Any, overload
 
 import torch
 
+from steerlens.arguments import flag
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model, stamp
 from steerlens.steering.extraction.activations import Layers, resid_pre, which_layers
@@ -67,6 +68,7 @@ def actadd(
             different lengths.
     """
     require_model(model)
+    live_hooks = flag("live_hooks", live_hooks)
     pairs = _pairs(positive, negative, pad)
     chosen = which_layers(model, layer, layers)
     padded = [pair.padded(model) for pair in pairs]

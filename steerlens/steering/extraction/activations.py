@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Literal
 
@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steerlens.arguments import layer_number, layer_numbers
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, resid_pre_hook, without_live_hooks
+from steerlens.models import HookedModel, kept_values, resid_pre_hook, without_live_hooks
 
 Layers = Sequence[int] | Literal["all"]
 
@@ -33,20 +34,18 @@ def resid_pre(
     names = [resid_pre_hook(layer) for layer in layers]
     # Stopping at l runs blocks 0 … l−1, so the input of block l is only reached by stopping after it.
     stop = max(layers) + 1
-    with nullcontext() if live_hooks else without_live_hooks(model):
-        _, cache = model.run_with_cache(
+    with nullcontext() if live_hooks else without_live_hooks(model), kept_values(model, names) as kept:
+        model(
             tokens,
-            names_filter=names,
             stop_at_layer=stop if stop < model.cfg.n_layers else None,
             return_type=None,
-            return_cache_object=False,
             **({} if attention_mask is None else {"attention_mask": attention_mask}),
         )
-    found = {layer: cache.get(name) for layer, name in zip(layers, names, strict=True)}
+    found = {layer: kept.get(name) for layer, name in zip(layers, names, strict=True)}
     missing = [layer for layer, value in found.items() if value is None]
     if missing:
-        raise SteerlensError(f"TransformerLens cached nothing at {resid_pre_hook(missing[0])} of this model")
-    return {layer: value.float() for layer, value in found.items()}
+        raise SteerlensError(f"TransformerLens shows nothing at {resid_pre_hook(missing[0])} of this model")
+    return {layer: value.float() for layer, value in found.items() if value is not None}
 
 
 def which_layers(model: HookedModel, layer: int | None, layers: Layers | None) -> list[int]:
@@ -58,27 +57,4 @@ def which_layers(model: HookedModel, layer: int | None, layers: Layers | None) -
     if (layer is None) == (layers is None):
         raise SteerlensError("give either layer= (one vector) or layers= (many from one pass)")
     n_layers = int(model.cfg.n_layers)
-    chosen: Iterable[int]
-    if layer is not None:
-        chosen = [layer]
-    elif isinstance(layers, str):
-        if layers != "all":
-            raise SteerlensError(f"layers={layers!r} is unknown; use 'all' or a list of layer numbers")
-        chosen = range(n_layers)
-    elif not isinstance(layers, Iterable):
-        raise SteerlensError(f"layers={layers!r} is no list; use 'all' or a list of layer numbers, or layer= for one")
-    else:
-        chosen = layers
-    result = []
-    for one in chosen:
-        if isinstance(one, bool) or not hasattr(one, "__index__"):
-            raise SteerlensError(f"a layer must be a whole number, got {one!r}")
-        one = one.__index__()
-        if not 0 <= one < n_layers:
-            raise SteerlensError(
-                f"layer {one} is out of range for a model of {n_layers} layers; use 0 to {n_layers - 1}"
-            )
-        result.append(one)
-    if not result:
-        raise SteerlensError("layers= is empty; give at least one layer")
-    return result
+    return layer_numbers(layers, n_layers) if layer is None else [layer_number(layer, n_layers)]

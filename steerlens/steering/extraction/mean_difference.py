@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlens.arguments import flag, listed, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model, stamp
 from steerlens.steering.contrast_sets import ContrastSet
@@ -74,6 +75,8 @@ def mean_difference(
     """
     require_model(model)
     chosen = which_layers(model, layer, layers)
+    live_hooks = flag("live_hooks", live_hooks)
+    batch_size = whole_number("batch_size", batch_size, least=1)
     if isinstance(positives, ContrastSet):
         if negatives is not None:
             raise SteerlensError("give a ContrastSet, or two lists of prompts, not both")
@@ -81,10 +84,11 @@ def mean_difference(
         label = f"mean difference ({positives.name})"
         source: dict[str, Any] = {"contrast": positives.record()}
     else:
-        for name, texts in (("positives", positives), ("negatives", negatives)):
-            if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
-                raise SteerlensError(f"{name} must be a list of at least one prompt, got {texts!r:.60}")
-        assert negatives is not None
+        positives = listed("positives", positives, of="at least one prompt")
+        negatives = listed("negatives", negatives, of="at least one prompt")
+        if not positives or not negatives:
+            name = "negatives" if positives else "positives"
+            raise SteerlensError(f"{name} must be a list of at least one prompt, got []")
         rows = text_rows(model, positives, token), text_rows(model, negatives, token)
         label = f"mean difference ({len(positives)} − {len(negatives)} prompts)"
         source = {"positives": list(positives), "negatives": list(negatives)}
