@@ -16,6 +16,7 @@ from steerlens.engine.sampling_settings import (
     chosen_sampling,
     shows_sampling_options,
 )
+from steerlens.engine.surprise import completion_surprise
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.steering.conditions import Condition, Steering, as_conditions, check_conditions
@@ -34,6 +35,7 @@ def generate(
     *,
     sampling: Sampling | None = None,
     placement: Placement | None = None,
+    surprise: bool = False,
     batch_size: int | None = None,
     memory_budget: int | None = None,
     use_cache: bool = True,
@@ -55,6 +57,7 @@ def generate(
         n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end: fields of `Sampling` by
             name, in place of those of `sampling`.
         placement: where vectors go, for those that come without an Injection; by default each vector's own.
+        surprise: also measure how surprising each completion is to the unsteered model (one more pass over them).
         batch_size: rows decoded together; by default as many as keep the device busy and fit its free memory.
         memory_budget: bytes for keys, values and logits instead of what the device has free.
         use_cache: False decodes without a key-value cache (slow; the same tokens).
@@ -64,7 +67,8 @@ def generate(
 
     Returns:
         Columns: condition (number in the order given), label, layer (<NA> for none or several), coeff, placement,
-        prompt, sample, completion (text without the prompt), n_tokens, finished (reached end of text), seed.
+        prompt, sample, completion (text without the prompt), n_tokens, finished (reached end of text), seed; with
+        `surprise` also surprise (mean −log p of its tokens under the unsteered model, nats; NaN without tokens).
         `frame.attrs["receipts"]` lists what was injected where.
 
     Raises:
@@ -96,7 +100,11 @@ def generate(
             on_tokens=bar.update,
         )
         bar.update(total - bar.n)  # completions that ended early
-    return completions_frame(model, texts, conditions, done, seed=sampling.seed)
+    frame = completions_frame(model, texts, conditions, done, seed=sampling.seed)
+    if surprise:
+        measured = completion_surprise(model, rows, done, batch_size=batch_size, memory_budget=memory_budget)
+        frame.insert(frame.columns.get_loc("seed"), "surprise", measured.flatten().double().numpy())
+    return frame
 
 
 def check_job(
