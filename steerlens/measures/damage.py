@@ -1,0 +1,113 @@
+"""Effect and damage of conditions side by side: how often on topic, and what the text lost in fluency for it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from steerlens.errors import SteerlensError
+from steerlens.measures.metrics import repetition
+from steerlens.measures.statistics import mean_interval, metric_interval, pareto_front
+
+MARGIN = 1.0
+"""Nats per token by which a fluent completion may be more surprising than unsteered ones are on average."""
+
+_KEYS = ["condition", "label", "role", "layer", "coeff", "placement"]
+
+
+def fluent(frame: pd.DataFrame, *, margin: float = MARGIN) -> Bool[np.ndarray, " completion"]:
+    """Whether each completion is at most `margin` nats per token above the unsteered mean of its prompt.
+
+    `frame`: completions with columns role, prompt and surprise. A completion without a token is not fluent: there is
+    no text.
+
+    Raises:
+        SteerlensError: no column surprise, a prompt without unsteered completions.
+    """
+    if "surprise" not in frame:
+        raise SteerlensError("the completions have no column 'surprise'; sample them with surprise=True (damage=True)")
+    usual = frame[frame["role"] == "unsteered"].groupby("prompt")["surprise"].mean()
+    limit = frame["prompt"].map(usual)
+    if limit.isna().any():
+        lost = frame.loc[limit.isna(), "prompt"].iloc[0]
+        raise SteerlensError(f"nothing unsteered to compare with for the prompt {lost!r:.60}; keep the baseline")
+    return (frame["surprise"] <= limit + margin).to_numpy()
+
+
+def success(frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"], *, margin: float = MARGIN) -> pd.Series:
+    """What counts as success of each completion: a share's 1 only where the text is fluent too; a mean as it is."""
+    return frame[metric] if kind == "mean" else frame[metric] * fluent(frame, margin=margin)
+
+
+def effects(
+    frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"], *, margin: float = MARGIN
+) -> pd.DataFrame:
+    """One row per condition: the effect, its damage, and both together, with 95 % intervals.
+
+    Args:
+        frame: completions as `sweep` gives them, with column surprise.
+        metric, kind: the column of the effect, and whether it is a share or a mean.
+        margin: see `fluent`.
+
+    Returns:
+        Columns: condition, label, role, layer, coeff, placement, n; effect (of `metric`); surprise (nats per token
+        under the unsteered model) and extra_surprise (above the unsteered mean); repetition; ended (share that reached
+        end of text); fluent (share); success (on topic AND fluent; for a mean metric the metric), each of effect,
+        surprise, success with _low and _high; front and knee (steered conditions only, see `front_and_knee`).
+    """
+    data = frame.assign(
+        _fluent=fluent(frame, margin=margin).astype(float),
+        _success=success(frame, metric, kind, margin=margin),
+        _repetition=repetition()(frame["completion"]),
+    )
+    rows = []
+    for key, group in data.groupby(_KEYS, sort=False, dropna=False):
+        row: dict[str, object] = dict(zip(_KEYS, key, strict=True)) | {"n": len(group)}
+        for name, interval in (
+            ("effect", metric_interval(group[metric], kind)),
+            ("surprise", mean_interval(group["surprise"], nan="omit")),
+            ("success", metric_interval(group["_success"], kind)),
+        ):
+            row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        row |= {
+            "repetition": group["_repetition"].mean(),
+            "ended": group["finished"].mean(),
+            "fluent": group["_fluent"].mean(),
+        }
+        rows.append(row)
+    table = pd.DataFrame(rows).astype({"layer": "Int64"})
+    base = table.loc[table["role"] == "unsteered", "surprise"]
+    table["extra_surprise"] = table["surprise"] - (base.iloc[0] if len(base) else np.nan)
+    steered = (table["role"] == "steered").to_numpy()
+    table["front"], table["knee"] = False, False
+    if steered.any():
+        front, knee = front_and_knee(table["effect"].to_numpy()[steered], table["surprise"].to_numpy()[steered])
+        table.loc[steered, "front"], table.loc[steered, "knee"] = front, knee
+    return table
+
+
+def front_and_knee(
+    effect: Float[np.ndarray, " condition"], damage: Float[np.ndarray, " condition"]
+) -> tuple[Bool[np.ndarray, " condition"], Bool[np.ndarray, " condition"]]:
+    """The Pareto front of effect against damage, and its knee: the point farthest above the line between its ends.
+
+    Both axes are scaled to the front's own range. A front of one or two points has its knee where the effect is
+    largest for its damage: at the first point that reaches the largest effect.
+    """
+    front = pareto_front(effect, damage)
+    knee = np.zeros(front.size, dtype=bool)
+    on = np.flatnonzero(front)
+    if not on.size:
+        return front, knee
+    gain, cost = effect[on], damage[on]
+    width, height = np.ptp(cost), np.ptp(gain)
+    if width == 0 or height == 0:
+        knee[on[np.argmax(gain)]] = True
+        return front, knee
+    above = (gain - gain.min()) / height - (cost - cost.min()) / width
+    # The ends of the chord lie at 0; where nothing rises above it, the largest effect is the answer.
+    knee[on[np.argmax(above)] if above.max() > 0 else on[np.argmax(gain)]] = True
+    return front, knee

@@ -1,0 +1,181 @@
+"""Verdicts: what a sweep's numbers say of each condition, in words, after correction for how many were tried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from steerlens.measures.damage import MARGIN, fluent, success
+from steerlens.measures.statistics import PairedDifference, paired_difference
+
+WORKS = "works"
+LESS_THAN_PROMPTING = "works, but less than prompting"
+NO_BETTER_THAN_RANDOM = "no better than random"
+BREAKS = "breaks the text"
+NO_EFFECT = "no effect found"
+TOO_FEW = "too few samples to say"
+
+LEVEL = 0.05
+"""Of the corrected p-value below which a difference is taken for real."""
+SMALLEST = 0.05
+"""A share's difference that is smaller is no effect worth finding."""
+_POWER = 0.8
+_PAIR = ["prompt", "sample"]
+
+
+def verdicts(
+    frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"], *, margin: float = MARGIN
+) -> pd.DataFrame:
+    """One row per steered condition: what can be said of it.
+
+    Success is on topic AND fluent (`steerlens.measures.damage.success`). Completions are paired by prompt and sample
+    number with the unsteered ones, the random vector of the same layer and coefficient, and prompting, as far as the
+    frame has them (roles "unsteered", "random", "prompting"). P-values are corrected for the number of steered
+    conditions (Holm 1979).
+
+    Returns:
+        Columns: condition, label, layer, coeff, placement; difference (of success from unsteered) with difference_low
+        and difference_high (95 %, not corrected), p (corrected); over_random (difference from the random vector, NaN
+        without); verdict; more (further samples per prompt after which a difference of this size would show with 80 %
+        power; <NA> unless there are too few samples); why (the sentence behind the verdict).
+
+    The verdicts: "works" (more success than unsteered, and than random where that was run); "works, but less than
+    prompting"; "no better than random"; "breaks the text" (on topic more often, but not in fluent text, or less than
+    half as often fluent as unsteered); "no effect found" (the interval leaves out a difference of 5 points); "too few
+    samples to say".
+    """
+    data = frame.assign(
+        _success=success(frame, metric, kind, margin=margin), _fluent=fluent(frame, margin=margin).astype(float)
+    ).drop_duplicates(["condition", *_PAIR])
+    base, prompting = data[data["role"] == "unsteered"], data[data["role"] == "prompting"]
+    random = data[data["role"] == "random"]
+    groups = [group for _, group in data[data["role"] == "steered"].groupby("condition", sort=False)]
+    gains = [_paired(group, base, "_success", kind) for group in groups]
+    on_topic = [_paired(group, base, metric, kind) for group in groups]
+    corrected = holm([one.p_value for one in gains]), holm([one.p_value for one in on_topic])
+    rows = []
+    for group, gain, topic, p, topic_p in zip(groups, gains, on_topic, *corrected, strict=True):
+        first = group.iloc[0]
+        control = random[(random["layer"] == first["layer"]) & (random["coeff"] == first["coeff"])]
+        seen = _Seen(
+            kind=kind,
+            gain=gain,
+            p=p,
+            on_topic=topic,
+            on_topic_p=topic_p,
+            over_random=_paired(group, control, "_success", kind) if len(control) else None,
+            over_prompting=_paired(group, prompting, "_success", kind) if len(prompting) else None,
+            fluent=float(group["_fluent"].mean()),
+            fluent_base=float(base["_fluent"].mean()),
+        )
+        verdict, why = seen.verdict()
+        rows.append(
+            {
+                **{name: first[name] for name in ("condition", "label", "layer", "coeff", "placement")},
+                "difference": gain.estimate,
+                "difference_low": gain.low,
+                "difference_high": gain.high,
+                "p": p,
+                "over_random": math.nan if seen.over_random is None else seen.over_random.estimate,
+                "verdict": verdict,
+                "more": _more_samples(group, base, kind, tried=len(groups)) if verdict == TOO_FEW else pd.NA,
+                "why": why,
+            }
+        )
+    columns = ["condition", "label", "layer", "coeff", "placement", "difference", "difference_low", "difference_high"]
+    columns += ["p", "over_random", "verdict", "more", "why"]
+    return pd.DataFrame(rows, columns=columns).astype({"layer": "Int64", "more": "Int64"})
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is known of one condition; p-values corrected, differences paired."""
+
+    kind: str
+    gain: PairedDifference
+    p: float
+    on_topic: PairedDifference
+    on_topic_p: float
+    over_random: PairedDifference | None
+    over_prompting: PairedDifference | None
+    fluent: float
+    fluent_base: float
+
+    def verdict(self) -> tuple[str, str]:
+        """The verdict and the sentence behind it."""
+        gain = f"{_points(self.gain, self.kind)} against unsteered"
+        if self.p < LEVEL and self.gain.estimate > 0:
+            random, prompting = self.over_random, self.over_prompting
+            if random is not None and not (random.p_value < LEVEL and random.estimate > 0):
+                return NO_BETTER_THAN_RANDOM, f"{_points(random, self.kind)} against a random vector of equal norm"
+            if prompting is not None and prompting.p_value < LEVEL and prompting.estimate < 0:
+                return LESS_THAN_PROMPTING, f"{_points(prompting, self.kind)} against prompting"
+            return WORKS, gain
+        if self.kind == "share" and self.on_topic_p < LEVEL and self.on_topic.estimate > 0:
+            both = (
+                f"{_points(self.on_topic, self.kind)} on topic, but {_points(self.gain, self.kind)} on topic and fluent"
+            )
+            return BREAKS, both
+        if self.fluent < 0.5 * self.fluent_base:
+            return BREAKS, f"{self.fluent:.0%} of the completions are fluent, unsteered {self.fluent_base:.0%}"
+        if self.kind == "share" and self.gain.high < SMALLEST:
+            return NO_EFFECT, gain
+        return TOO_FEW, f"{gain} (p = {self.p:.2g}, corrected)"
+
+
+def holm(p_values: Sequence[float]) -> Float[np.ndarray, " test"]:
+    """P-values corrected for their number (Holm 1979): the chance of any false alarm among them is at most the level.
+
+    NaN stays NaN and counts as a test that was made.
+    """
+    given = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(given)  # NaN last
+    factors = np.arange(given.size, 0, -1)
+    corrected = np.full(given.size, np.nan)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(given[order] * factors))
+    return corrected
+
+
+def samples_needed(first: float, second: float, *, level: float = LEVEL, power: float = _POWER) -> int:
+    """Pairs after which shares `first` and `second` of independent pairs differ at `level` with this power.
+
+    The usual two-proportion formula (Fleiss, Levin & Paik 2003, eq. 4.14, without continuity correction): an upper
+    estimate for paired samples, whose agreement only helps.
+    """
+    distance = abs(first - second)
+    if not distance:
+        return 10**9
+    z_level, z_power = NormalDist().inv_cdf(1 - level / 2), NormalDist().inv_cdf(power)
+    pooled = (first + second) / 2
+    under_null = z_level * math.sqrt(2 * pooled * (1 - pooled))
+    under_other = z_power * math.sqrt(first * (1 - first) + second * (1 - second))
+    return math.ceil(((under_null + under_other) / distance) ** 2)
+
+
+def _more_samples(group: pd.DataFrame, base: pd.DataFrame, kind: str, *, tried: int) -> object:
+    """Further samples per prompt; <NA> where the difference seen points nowhere."""
+    first, second = float(group["_success"].mean()), float(base["_success"].mean())
+    if kind != "share" or first <= second:
+        return pd.NA
+    needed = samples_needed(first, second, level=LEVEL / tried)
+    prompts = group["prompt"].nunique()
+    return max(math.ceil((needed - len(group)) / prompts), 1)
+
+
+def _paired(group: pd.DataFrame, other: pd.DataFrame, column: str, kind: Literal["share", "mean"]) -> PairedDifference:
+    """The difference over completions of the same prompt and sample number that both have a value for."""
+    both = group[[*_PAIR, column]].merge(other[[*_PAIR, column]], on=_PAIR, suffixes=("", "_other")).dropna()
+    return paired_difference(both[column], both[f"{column}_other"], kind=kind)
+
+
+def _points(difference: PairedDifference, kind: str) -> str:
+    if kind == "share":
+        return f"{100 * difference.estimate:+.1f} points"
+    return f"{difference.estimate:+.3g}"
