@@ -102,7 +102,7 @@ TOPICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 # A metric becomes a column beside these (see the completion frame); a metric of the same name would overwrite one.
 RESERVED_NAMES = frozenset(
     {"condition", "label", "role", "layer", "coeff", "placement", "prompt", "sample", "completion", "n_tokens"}
-    | {"finished", "seed", "metric", "kind", "n", "mean", "low", "high"}
+    | {"finished", "surprise", "seed", "metric", "kind", "n", "mean", "low", "high"}
 )
 
 # Letters and digits make words; the underscore does not, because plain-text books write emphasis as _so_.

@@ -119,10 +119,8 @@ class _Seen:
                 return LESS_THAN_PROMPTING, f"{_points(prompting, self.kind)} against prompting"
             return WORKS, gain
         if self.kind == "share" and self.on_topic_p < LEVEL and self.on_topic.estimate > 0:
-            both = (
-                f"{_points(self.on_topic, self.kind)} on topic, but {_points(self.gain, self.kind)} on topic and fluent"
-            )
-            return BREAKS, both
+            more, left = _points(self.on_topic, self.kind), _points(self.gain, self.kind)
+            return BREAKS, f"{more} on topic, but {left} on topic and fluent"
         if self.fluent < 0.5 * self.fluent_base:
             return BREAKS, f"{self.fluent:.0%} of the completions are fluent, unsteered {self.fluent_base:.0%}"
         if self.kind == "share" and self.gain.high < SMALLEST:

@@ -41,6 +41,7 @@ def complete_in_parts(
     engine: Engine,
     batch_size: int | None = None,
     compile: bool = False,
+    surprise: bool = False,
     progress: bool | None = None,
 ) -> pd.DataFrame:
     """The frame of `generate` with a column `role`: computed are only the conditions that the store does not hold.
@@ -51,6 +52,7 @@ def complete_in_parts(
     Args:
         sampling: how many completions and how they are drawn.
         settings: what the store notes of the sweep.
+        surprise: see `generate`.
         store: file to keep finished conditions in, or None.
 
     Raises:
@@ -58,10 +60,10 @@ def complete_in_parts(
     """
     texts, ids = check_job(model, prompts, conditions, batch_size=batch_size)
     weights = fingerprint(model)
-    job = job_key(weights, texts, ids, sampling)
+    job = job_key(weights, texts, ids, sampling, surprise=surprise)
     planned = [Planned.of(condition, role, job=job) for condition, role in zip(conditions, roles, strict=True)]
     number_of = {one.key: number for number, one in reversed(list(enumerate(planned)))}
-    how = {"sampling": sampling, "batch_size": batch_size, "compile": compile}
+    how = {"sampling": sampling, "batch_size": batch_size, "compile": compile, "surprise": surprise}
     together = conditions_together(model, prompts=len(texts), n=sampling.n, batch_size=batch_size)
     with Store(store) as kept:
         sweep = kept.register(planned, rows=len(texts) * sampling.n, settings={**settings, "weights": weights})
@@ -77,7 +79,8 @@ def complete_in_parts(
             for part, frame in frames:
                 work.keep(part, frame)
                 bar.update(len(keys) - len(kept.missing(sweep)) - bar.n)
-        return kept.frame(sweep)
+        frame = kept.frame(sweep)
+    return frame if surprise else frame.drop(columns="surprise")
 
 
 Part = tuple[int, ...]

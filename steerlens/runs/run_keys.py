@@ -46,12 +46,15 @@ def run_key(condition: Condition, *, job: str) -> str:
     return digest.hexdigest()
 
 
-def job_key(weights: str, prompts: Sequence[str], ids: Sequence[Sequence[int]], sampling: Sampling) -> str:
+def job_key(
+    weights: str, prompts: Sequence[str], ids: Sequence[Sequence[int]], sampling: Sampling, *, surprise: bool = False
+) -> str:
     """What the completions of all conditions of a job depend on, as text.
 
     `weights` is the model's `fingerprint`.
     The batch size, the device and the other conditions of the job are left out: completions do not depend on them.
     """
-    return json.dumps(
-        [_REVISION, weights, list(prompts), [list(row) for row in ids], dict(sorted(asdict(sampling).items()))]
-    )
+    settings = dict(sorted(asdict(sampling).items()))
+    if surprise:  # measured together with the completions, and kept with them
+        settings["surprise"] = True
+    return json.dumps([_REVISION, weights, list(prompts), [list(row) for row in ids], settings])

@@ -29,7 +29,7 @@ from steerlens.runs.run_keys import Planned
 from steerlens.runs.sqlite_file import SqliteFile, damage
 from steerlens.runs.sqlite_place import FileKind
 
-VERSION = 1
+VERSION = 2
 """Of the tables. A file of another version is refused, never changed."""
 _SCHEMA = """
 CREATE TABLE run (
@@ -38,7 +38,7 @@ CREATE TABLE run (
 );
 CREATE TABLE completion (
     run INTEGER NOT NULL REFERENCES run, prompt INTEGER NOT NULL, sample INTEGER NOT NULL,
-    completion TEXT NOT NULL, n_tokens INTEGER NOT NULL, finished INTEGER NOT NULL,
+    completion TEXT NOT NULL, n_tokens INTEGER NOT NULL, finished INTEGER NOT NULL, surprise REAL,
     PRIMARY KEY (run, prompt, sample)
 ) WITHOUT ROWID;
 CREATE TABLE sweep (
@@ -165,7 +165,7 @@ class Store:
                     "UPDATE run SET finished = ?, digest = ?, receipts = ? WHERE id = ?",
                     (time.time(), _digest([rows, receipts]), receipts, run),
                 )
-                db.executemany("INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?)", [(run, *row) for row in rows])
+                db.executemany("INSERT INTO completion VALUES (?, ?, ?, ?, ?, ?, ?)", [(run, *row) for row in rows])
 
     def frame(self, sweep: int) -> pd.DataFrame:
         """The completions of a sweep's finished conditions: columns of `generate` and `role`; `attrs["receipts"]`."""
@@ -199,9 +199,10 @@ class Store:
                         "completion": completion,
                         "n_tokens": n_tokens,
                         "finished": bool(ended),
+                        "surprise": math.nan if surprise is None else surprise,
                         "seed": settings["seed"],
                     }
-                    for prompt, sample, completion, n_tokens, ended in rows
+                    for prompt, sample, completion, n_tokens, ended, surprise in rows
                 ]
         frame = pd.DataFrame.from_records(records, columns=_COLUMNS).astype({"layer": "Int64"})
         frame.attrs["receipts"] = receipts
@@ -221,7 +222,7 @@ class Store:
             return pd.DataFrame([(i, json.loads(settings), *rest) for i, settings, _, *rest in rows], columns=names)
 
 
-_COLUMNS = "condition label role layer coeff placement prompt sample completion n_tokens finished seed".split()
+_COLUMNS = "condition label role layer coeff placement prompt sample completion n_tokens finished surprise seed".split()
 
 
 def read_store(path: str | Path, *, metrics: Sequence[Metric] = ()) -> pd.DataFrame:
@@ -263,10 +264,15 @@ def read_store(path: str | Path, *, metrics: Sequence[Metric] = ()) -> pd.DataFr
     return result
 
 
-def _run(db: sqlite3.Connection, run: int) -> tuple[list[tuple[int, int, str, int, int]], list[dict[str, Any]]]:
+_Row = tuple[int, int, str, int, int, float | None]
+"""prompt, sample, completion, n_tokens, finished, surprise; prompts by place, since two may be equal."""
+
+
+def _run(db: sqlite3.Connection, run: int) -> tuple[list[_Row], list[dict[str, Any]]]:
     expected, digest, receipts = db.execute("SELECT rows, digest, receipts FROM run WHERE id = ?", (run,)).fetchone()
     rows = db.execute(
-        "SELECT prompt, sample, completion, n_tokens, finished FROM completion WHERE run = ? ORDER BY prompt, sample",
+        "SELECT prompt, sample, completion, n_tokens, finished, surprise FROM completion "
+        "WHERE run = ? ORDER BY prompt, sample",
         (run,),
     ).fetchall()
     if len(rows) != expected or _digest([rows, receipts]) != digest:
@@ -274,8 +280,8 @@ def _run(db: sqlite3.Connection, run: int) -> tuple[list[tuple[int, int, str, in
     return rows, [one | {"positions": tuple(one["positions"])} for one in json.loads(receipts)]
 
 
-def _rows(frame: pd.DataFrame) -> list[tuple[int, int, str, int, int]]:
-    """(prompt, sample, completion, n_tokens, finished) of one condition; prompts by place, since two may be equal."""
+def _rows(frame: pd.DataFrame) -> list[_Row]:
+    """The completions of one condition."""
     samples = frame["sample"].tolist()
     starts = pd.Series(samples).eq(0).cumsum() - 1
     values = zip(
@@ -284,9 +290,14 @@ def _rows(frame: pd.DataFrame) -> list[tuple[int, int, str, int, int]]:
         frame["completion"],
         frame["n_tokens"].tolist(),
         frame["finished"].tolist(),
+        frame["surprise"].tolist() if "surprise" in frame else [math.nan] * len(frame),
         strict=True,
     )
-    return [(prompt, sample, text, n_tokens, int(finished)) for prompt, sample, text, n_tokens, finished in values]
+    # SQLite knows no NaN: a completion without tokens, or one that was not measured, has no surprise.
+    return [
+        (prompt, sample, text, n_tokens, int(finished), None if math.isnan(surprise) else surprise)
+        for prompt, sample, text, n_tokens, finished, surprise in values
+    ]
 
 
 def _digest(content: Any) -> str:

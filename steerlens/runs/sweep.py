@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import pandas as pd
 
+from steerlens.arguments import finite_number, flag
 from steerlens.engine import Sampling, generate
 from steerlens.engine.sampling_settings import SamplingOptions, chosen_sampling, shows_sampling_options
 from steerlens.errors import SteerlensError
+from steerlens.measures.damage import MARGIN, effects
 from steerlens.measures.metrics import Metric, words
 from steerlens.measures.statistics import metric_interval
+from steerlens.measures.verdicts import verdicts
 from steerlens.models import HookedModel, require_model, run_settings
 from steerlens.runs.parts import Engine, check_engine, complete_in_parts
 from steerlens.steering import (
@@ -40,8 +43,8 @@ class Sweep:
     """The outcome of a sweep.
 
     Attributes:
-        frame: one row per completion: the columns of `generate`, `role` ("unsteered", "steered", "random") and one
-            column per metric.
+        frame: one row per completion: the columns of `generate` (with surprise, unless `damage=False`), `role`
+            ("unsteered", "steered", "random") and one column per metric.
         metrics: the metrics, in the order of their columns.
         settings: everything needed to repeat it, as plain data.
     """
@@ -80,6 +83,31 @@ class Sweep:
         rows = self._of(metric)
         steered = rows[rows["role"] == "steered"]
         return steered.loc[steered["mean"].idxmax()]
+
+    def effects(self, metric: Metric | str | None = None, *, margin: float = MARGIN) -> pd.DataFrame:
+        """One row per condition: effect, damage, and success (on topic AND fluent), with 95 % intervals.
+
+        See `steerlens.measures.damage.effects` for the columns. A completion is fluent if its surprise under the
+        unsteered model is at most `margin` nats per token above the unsteered mean of its prompt.
+
+        Raises:
+            SteerlensError: the sweep was run with `damage=False`.
+        """
+        chosen = self._metric(metric)
+        return effects(self.frame, chosen.name, chosen.kind, margin=finite_number("margin", margin))
+
+    def front(self, metric: Metric | str | None = None, *, margin: float = MARGIN) -> pd.DataFrame:
+        """The steered conditions that no other beats in effect and surprise, by rising surprise; the knee marked."""
+        table = self.effects(metric, margin=margin)
+        return table[table["front"]].sort_values("surprise", ignore_index=True)
+
+    def verdicts(self, metric: Metric | str | None = None, *, margin: float = MARGIN) -> pd.DataFrame:
+        """What can be said of every steered condition, in words, after correction for how many were tried.
+
+        See `steerlens.measures.verdicts.verdicts` for the columns and the verdicts.
+        """
+        chosen = self._metric(metric)
+        return verdicts(self.frame, chosen.name, chosen.kind, margin=finite_number("margin", margin))
 
     def baseline(self, metric: Metric | str | None = None) -> pd.Series:
         """The summary row of the unsteered condition for `metric` (the first metric by default)."""
@@ -127,6 +155,7 @@ def sweep(
     metrics: Sequence[Metric] = (),
     sampling: Sampling | None = None,
     control: Control = "random",
+    damage: bool = True,
     batch_size: int | None = None,
     compile: bool = False,
     progress: bool | None = None,
@@ -146,6 +175,8 @@ def sweep(
         coeffs: coefficients; 0 is allowed.
         metrics: from `steerlens.metrics`; by default whether a completion holds a word of the positive prompt.
         control: `"random"`, or None to leave the random vectors out (half the time).
+        damage: also measure what each completion costs in fluency: its surprise under the unsteered model (one more
+            pass over the completions). `effects`, `front` and `verdicts` need it.
         sampling: how many completions and how they are drawn; by default 100 with the paper's settings.
         n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end: fields of `Sampling` by
             name, in place of those of `sampling`.
@@ -162,6 +193,7 @@ def sweep(
     """
     require_model(model)
     check_engine(engine)
+    flag("damage", damage)
     sampling = chosen_sampling(sampling, options, default=DEFAULT_SAMPLING)
     factors = [float(c) for c in ([coeffs] if isinstance(coeffs, int | float) else coeffs)]
     if not factors:
@@ -192,7 +224,7 @@ def sweep(
         **run_settings(model),
     }
     if store is None and engine == "local":
-        speed: dict[str, Any] = {"batch_size": batch_size, "compile": compile}
+        speed: dict[str, Any] = {"batch_size": batch_size, "compile": compile, "surprise": damage}
         frame = generate(
             model, settings["prompts"], list[Steering](conditions), sampling=sampling, **speed, progress=progress
         )
@@ -209,6 +241,7 @@ def sweep(
             engine=engine,
             batch_size=batch_size,
             compile=compile,
+            surprise=damage,
             progress=progress,
         )
     for metric in chosen:

@@ -59,6 +59,12 @@ def same(frame: pd.DataFrame, expected: pd.DataFrame) -> None:
         assert [one | {"applications": 0} for one in mine] == [one | {"applications": 0} for one in theirs]
 
 
+def same_but_rounding(frame: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Equal to the last bit but for the surprise, whose last digits move with the shape of the batch."""
+    pd.testing.assert_series_equal(frame["surprise"], expected["surprise"], atol=1e-5)
+    same(frame.assign(surprise=expected["surprise"]), expected)
+
+
 def contents_any(path: Path) -> list[tuple[str]]:
     """Keys of the finished runs, read without steerlens."""
     with closing(sqlite3.connect(path)) as db:
@@ -99,7 +105,7 @@ def test_a_store_changes_nothing(model: Any, expected: pd.DataFrame, tmp_path: P
 def test_parts_of_any_size_give_the_table_of_one_run(kind: str, batch_size: int | None, tmp_path: Path) -> None:
     model = loaded("llama", kind)
     whole = run(model, None, control=None).frame
-    same(run(model, tmp_path / "a", control=None, batch_size=batch_size).frame, whole)
+    same_but_rounding(run(model, tmp_path / "a", control=None, batch_size=batch_size).frame, whole)
 
 
 def test_only_what_is_missing_is_computed(model: Any, expected: pd.DataFrame, tmp_path: Path, monkeypatch) -> None:
@@ -170,7 +176,7 @@ def test_sweeps_share_what_they_have_in_common(model: Any, tmp_path: Path) -> No
     assert len(contents(path)) == 4
     more = run(model, path, coeffs=[1.0, 2.0, 1.0], control=None)
     assert len(contents(path)) == 7
-    same(more.frame, run(model, None, coeffs=[1.0, 2.0, 1.0], control=None).frame)
+    same_but_rounding(more.frame, run(model, None, coeffs=[1.0, 2.0, 1.0], control=None).frame)
     frame = sl.read_store(path)
     assert frame["sweep"].value_counts().to_dict() == {1: 4 * ROWS, 2: 10 * ROWS}
 
