@@ -29,6 +29,8 @@ _HOMES = {
     "Placement": "steerlens.steering",
     "actadd": "steerlens.steering",
     "mean_difference": "steerlens.steering",
+    "pca": "steerlens.steering",
+    "probe": "steerlens.steering",
     "steer": "steerlens.steering",
     "Sampling": "steerlens.engine",
     "generate": "steerlens.engine",
@@ -75,7 +77,9 @@ __all__ = [
     "mean_difference",
     "metrics",
     "next_token_logits",
+    "pca",
     "position_effect",
+    "probe",
     "read_store",
     "score",
     "shift_parts",
@@ -109,6 +113,8 @@ if TYPE_CHECKING:
         SteeringVector,
         actadd,
         mean_difference,
+        pca,
+        probe,
         steer,
     )
 

@@ -2,7 +2,7 @@
 
 from steerlens.steering.conditions import Condition, Injection, Steering, as_condition, as_conditions, check_conditions
 from steerlens.steering.contrast_sets import ContrastSet
-from steerlens.steering.extraction import actadd, mean_difference
+from steerlens.steering.extraction import actadd, mean_difference, pca, probe
 from steerlens.steering.injection import Part, Receipt, Session, injecting, steer
 from steerlens.steering.placement import Placement
 from steerlens.steering.prompts import PaddedPair, PromptPair
@@ -28,6 +28,8 @@ __all__ = [
     "check_vector",
     "injecting",
     "mean_difference",
+    "pca",
+    "probe",
     "random_like",
     "steer",
 ]

@@ -1,0 +1,50 @@
+"""What directions between two classes of activations have in common: their length, and how they become vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from steerlens.models import HookedModel, stamp
+from steerlens.steering.vectors import SteeringVector
+
+
+def scaled_to_means(
+    direction: Float[Tensor, " d_model"], positive: Float[Tensor, "n d_model"], negative: Float[Tensor, "m d_model"]
+) -> Float[Tensor, " d_model"]:
+    """The direction v̂ with the length and sign that take the mean of the negatives, along v̂, to that of the positives.
+
+    That is v̂ (v̂ · Δ) with Δ = mean(positive) − mean(negative): coefficient 1 means the same for all methods, and the
+    sign is that of the classes. Zero where the means do not differ along the direction, or there is none.
+    """
+    length = direction.norm()
+    if float(length) == 0.0:
+        return direction
+    unit = direction / length
+    return unit * (unit @ (positive.to(unit).mean(0) - negative.to(unit).mean(0)))
+
+
+def as_vectors(
+    model: HookedModel,
+    directions: Mapping[int, Float[Tensor, " d_model"]],
+    *,
+    label: str,
+    source: Mapping[str, Any],
+    by_layer: Mapping[int, Mapping[str, Any]] | None = None,
+) -> dict[int, SteeringVector]:
+    """One-position vectors placed at `"all"`, by layer; `by_layer` is what their sources say beside `source`."""
+    origin = stamp(model)
+    return {
+        layer: SteeringVector(
+            values=direction[None],
+            layer=layer,
+            model=origin,
+            label=label,
+            placement="all",
+            source={**source, **(by_layer or {}).get(layer, {})},
+        )
+        for layer, direction in directions.items()
+    }
