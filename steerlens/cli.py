@@ -138,12 +138,12 @@ def sweep(
       steerlens sweep " weddings" " " --n 1000 --store runs.sqlite
     """
     import steerlens as sl
-    from steerlens.reports.page import check_report_path
+    from steerlens.reports.writing import check_page_path
     from steerlens.runs.store import Store
 
     for path in (out, csv):
         if path is not None:
-            check_report_path(path)
+            check_page_path(path)
     if store is not None:
         with Store(store):  # whether it can be used, before the model is loaded
             pass
@@ -363,7 +363,8 @@ def _print_sweep(result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from steerlens.runs.sweep_page import interval, number, side_by_side
+    from steerlens.measures.summaries import interval, number
+    from steerlens.runs.sweep_page import best_beside_unsteered
 
     metric = result.metrics[0]
     rows = result.summary[result.summary["metric"] == metric.name]
@@ -397,7 +398,7 @@ def _print_sweep(result: Any) -> None:
         highlight=False,
     )
     console.print()
-    print(side_by_side(result, n=3).text(_width(), colour=sys.stdout.isatty()))
+    print(best_beside_unsteered(result.frame, result.summary, metric, n=3).text(_width(), colour=sys.stdout.isatty()))
     print()
 
 

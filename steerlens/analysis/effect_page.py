@@ -1,51 +1,95 @@
-"""The HTML page of a layer effect: headline, figures, table, settings."""
+"""The figures and the page of a layer effect: headline, figures, table, settings."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from steerlens.reports.page import Headline, check_report_path, write_report
+import pandas as pd
+
+from steerlens.figures import effect_against_damage, layer_sweep
+from steerlens.measures.summaries import best_condition, interval
+from steerlens.reports.page import Headline, Page
 
 if TYPE_CHECKING:
-    from steerlens.analysis.layer_effect import LayerEffect
+    import plotly.graph_objects as go
+
+_TITLES = {
+    "shift": "Shift of the wanted tokens",
+    "effectiveness": "Effectiveness",
+    "disruption": "Disruption beside",
+    "kl": "KL(steered ‖ unsteered)",
+    "prob_steered": "Probability of the wanted tokens",
+}
+# The unsteered model has no vector.
+_OF_VECTORS = ("vector_norm", "resid_norm", "norm_ratio")
 
 
-def write_effect_report(effect: LayerEffect, path: str | Path, *, command: str | None = None) -> Path:
-    """The path of one self-contained page about `effect`; written whole or not at all.
+def effect_figure(
+    summary: pd.DataFrame, measure: str, wanted: list[str], *, mark_layer: int | None = None
+) -> go.Figure:
+    """`measure` against the layer, one line per coefficient, random vectors of equal norm dotted."""
+    rows = summary[summary["metric"] == measure]
+    if measure in _OF_VECTORS:
+        rows = rows[rows["role"] != "unsteered"]
+    words = ", ".join(repr(word) for word in wanted[:4])
+    title = f"{_TITLES.get(measure, measure)}: {words}" if measure in _TITLES else None
+    return layer_sweep(rows, mark_layer=mark_layer, title=title)
 
-    Raises:
-        SteerlensError: in one line, if the place cannot be written.
-    """
-    check_report_path(path)
-    best = effect.best()
-    rows = effect.summary[effect.summary["condition"] == best["condition"]].set_index("metric")
-    wanted = ", ".join(repr(word) for word in effect.settings["wanted"])
-    headlines = [
-        Headline("best layer", f"{best['layer']}", f"coefficient {best['coeff']:g}"),
-        Headline("effectiveness", f"{best['mean']:.3g} nats", _interval(best)),
-        Headline("disruption", f"{rows.loc['disruption', 'mean']:.3g} nats", _interval(rows.loc["disruption"])),
-        Headline("norm against the residual stream", f"{rows.loc['norm_ratio', 'mean']:.2g}", "where it goes in"),
-    ]
-    figures = {
-        "Change of the log-probability that the next token is one of the wanted.": effect.plot("effectiveness"),
-        "What steering changed beside that.": effect.plot("disruption"),
-        "Both together.": effect.plot_damage(),
-        "Length of the vector against that of the residual stream.": effect.plot("norm_ratio"),
-    }
-    n = len(effect.settings["prompts"])
-    return write_report(
-        path,
-        title=f"{effect.settings['what']} on {effect.settings['model']}, layer by layer",
-        subtitle=f"next tokens wanted: {wanted}; {n} prompt{'s' * (n != 1)}, no sampling",
-        headlines=headlines,
-        figures=figures,
-        tables={"Every condition": effect.summary.drop(columns=["condition"])},
-        settings=effect.settings,
-        command=command,
+
+def damage_figure(summary: pd.DataFrame) -> go.Figure:
+    """Effectiveness against disruption, one point per condition, the Pareto front joined."""
+    keys = ["condition", "label", "role", "layer", "coeff", "placement"]
+    wide = summary[summary["metric"].isin(["effectiveness", "disruption"])]
+    wide = wide.set_index([*keys, "metric"])[["mean", "low", "high"]].unstack("metric")
+    points = pd.DataFrame(
+        {
+            name + end: wide[statistic, name]
+            for name in ("effectiveness", "disruption")
+            for end, statistic in (("", "mean"), ("_low", "low"), ("_high", "high"))
+        }
+    ).reset_index()
+    return effect_against_damage(
+        points,
+        effect="effectiveness",
+        damage="disruption",
+        effect_title="effectiveness (nats)",
+        damage_title="disruption (nats)",
+        title="Effectiveness against disruption",
     )
 
 
-def _interval(row) -> str:  # type: ignore[no-untyped-def]
-    """The 95 % interval as people read it; nothing for one prompt."""
-    return "" if row["low"] != row["low"] else f"{row['low']:.3g} to {row['high']:.3g}"
+def effect_page(summary: pd.DataFrame, settings: Mapping[str, Any], *, command: str | None = None) -> Page:
+    """What a vector does to the wanted next tokens, layer by layer.
+
+    Args:
+        summary, settings: those of a `LayerEffect`.
+        command: what to type to get the same again.
+    """
+    best = best_condition(summary[summary["metric"] == "effectiveness"])
+    rows = summary[summary["condition"] == best["condition"]].set_index("metric")
+    words = list(settings["wanted"])
+    headlines = [
+        Headline("best layer", f"{best['layer']}", f"coefficient {best['coeff']:g}"),
+        Headline("effectiveness", f"{best['mean']:.3g} nats", interval(best)),
+        Headline("disruption", f"{rows.loc['disruption', 'mean']:.3g} nats", interval(rows.loc["disruption"])),
+        Headline("norm against the residual stream", f"{rows.loc['norm_ratio', 'mean']:.2g}", "where it goes in"),
+    ]
+    figures = {
+        "Change of the log-probability that the next token is one of the wanted.": effect_figure(
+            summary, "effectiveness", words
+        ),
+        "What steering changed beside that.": effect_figure(summary, "disruption", words),
+        "Both together.": damage_figure(summary),
+        "Length of the vector against that of the residual stream.": effect_figure(summary, "norm_ratio", words),
+    }
+    n = len(settings["prompts"])
+    return Page(
+        title=f"{settings['what']} on {settings['model']}, layer by layer",
+        subtitle=f"next tokens wanted: {', '.join(map(repr, words))}; {n} prompt{'s' * (n != 1)}, no sampling",
+        headlines=headlines,
+        figures=figures,
+        tables={"Every condition": summary.drop(columns=["condition"])},
+        settings=settings,
+        command=command,
+    )

@@ -15,6 +15,7 @@ from steerlens.analysis.injected import injected_rows
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
 from steerlens.errors import SteerlensError
+from steerlens.measures.summaries import best_condition
 from steerlens.models import HookedModel, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector, actadd
@@ -56,42 +57,20 @@ class LayerEffect:
     def best(self, measure: str = "effectiveness") -> pd.Series:
         """The summary row of the steered condition with the largest mean of `measure`."""
         self._check(measure)
-        steered = self.summary.query("metric == @measure and role == 'steered'")
-        return steered.loc[steered["mean"].idxmax()]
+        return best_condition(self.summary[self.summary["metric"] == measure])
 
     def plot(self, measure: str = "effectiveness", *, mark_layer: int | None = None) -> go.Figure:
         """`measure` against the layer, one line per coefficient, random vectors of equal norm dotted."""
-        from steerlens.figures import layer_sweep
+        from steerlens.analysis.effect_page import effect_figure
 
         self._check(measure)
-        rows = self.summary.query("metric == @measure")
-        if measure in _NORMS:  # the unsteered model has no vector
-            rows = rows[rows["role"] != "unsteered"]
-        wanted = ", ".join(repr(word) for word in self.settings.get("wanted", [])[:4])
-        title = f"{_TITLES.get(measure, measure)}: {wanted}" if measure in _TITLES else None
-        return layer_sweep(rows, mark_layer=mark_layer, title=title)
+        return effect_figure(self.summary, measure, self.settings.get("wanted", []), mark_layer=mark_layer)
 
     def plot_damage(self) -> go.Figure:
         """Effectiveness against disruption, one point per condition, the Pareto front joined."""
-        from steerlens.figures import effect_against_damage
+        from steerlens.analysis.effect_page import damage_figure
 
-        wide = self.summary[self.summary["metric"].isin(["effectiveness", "disruption"])]
-        wide = wide.set_index([*_KEYS, "metric"])[["mean", "low", "high"]].unstack("metric")
-        points = pd.DataFrame(
-            {
-                name + end: wide[statistic, name]
-                for name in ("effectiveness", "disruption")
-                for end, statistic in (("", "mean"), ("_low", "low"), ("_high", "high"))
-            }
-        ).reset_index()
-        return effect_against_damage(
-            points,
-            effect="effectiveness",
-            damage="disruption",
-            effect_title="effectiveness (nats)",
-            damage_title="disruption (nats)",
-            title="Effectiveness against disruption",
-        )
+        return damage_figure(self.summary)
 
     def report(self, path: str | Path, *, command: str | None = None) -> Path:
         """One self-contained HTML page with figures, table and settings; returns its path.
@@ -99,22 +78,14 @@ class LayerEffect:
         Raises:
             SteerlensError: the place cannot be written (checked before anything is drawn).
         """
-        from steerlens.analysis.effect_page import write_effect_report
+        from steerlens.analysis.effect_page import effect_page
+        from steerlens.reports.writing import write_page
 
-        return write_effect_report(self, path, command=command)
+        return write_page(path, lambda: effect_page(self.summary, self.settings, command=command))
 
     def _check(self, measure: str) -> None:
         if measure not in {*MEASURES, *_NORMS}:
             raise SteerlensError(f"no measure {measure!r}; use one of {', '.join([*MEASURES, *_NORMS])}")
-
-
-_TITLES = {
-    "shift": "Shift of the wanted tokens",
-    "effectiveness": "Effectiveness",
-    "disruption": "Disruption beside",
-    "kl": "KL(steered ‖ unsteered)",
-    "prob_steered": "Probability of the wanted tokens",
-}
 
 
 def layer_effect(

@@ -58,16 +58,10 @@ class LogitShift:
 
         With several prompts and none chosen, the mean over the prompts (heat map: the first prompt).
         """
-        from steerlens.figures import logit_shift_bars, token_position_heatmap
+        from steerlens.analysis.shift_page import shift_figure
 
-        prompts = list(self.frame["prompt"].drop_duplicates())
-        followed = self.frame[self.frame["followed"]]
-        if self.settings.get("positions") == "all" and len(followed) and position is None:
-            return token_position_heatmap(followed, condition=condition, prompt=prompt or prompts[0])
-        if prompt is None and self.mean_frame is not None:
-            return logit_shift_bars(self.mean_frame, top=len(self.mean_frame), condition=condition)
-        return logit_shift_bars(
-            self.frame, top=len(self.frame), condition=condition, prompt=prompt or prompts[0], position=position
+        return shift_figure(
+            self.frame, self.mean_frame, self.settings, condition=condition, prompt=prompt, position=position
         )
 
     def report(self, path: str | Path, *, command: str | None = None) -> Path:
@@ -76,9 +70,12 @@ class LogitShift:
         Raises:
             SteerlensError: the place cannot be written (checked before anything is drawn).
         """
-        from steerlens.analysis.shift_page import write_shift_report
+        from steerlens.analysis.shift_page import shift_page
+        from steerlens.reports.writing import write_page
 
-        return write_shift_report(self, path, command=command)
+        return write_page(
+            path, lambda: shift_page(self.frame, self.summary, self.mean_frame, self.settings, command=command)
+        )
 
 
 @torch.no_grad()

@@ -1,28 +1,55 @@
-"""The HTML page of a logit shift: headline, figures, tables, settings."""
+"""The figure and the page of a logit shift: headline, figures, tables, settings."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from steerlens.reports.page import Headline, check_report_path, write_report
+from steerlens.figures import logit_shift_bars, token_position_heatmap
+from steerlens.reports.page import Headline, Page
 
 if TYPE_CHECKING:
-    from steerlens.analysis.logit_shift import LogitShift
+    import plotly.graph_objects as go
 
 _FIGURES = 4  # conditions that get a figure of their own
 
 
-def write_shift_report(shift: LogitShift, path: str | Path, *, command: str | None = None) -> Path:
-    """The path of one self-contained page about `shift`; written whole or not at all.
+def shift_figure(
+    frame: pd.DataFrame,
+    mean_frame: pd.DataFrame | None,
+    settings: Mapping[str, Any],
+    *,
+    condition: str | None = None,
+    prompt: str | None = None,
+    position: int | None = None,
+) -> go.Figure:
+    """Bars of the rises and falls; where every position was asked for and words are followed, a heat map of these."""
+    prompts = list(frame["prompt"].drop_duplicates())
+    followed = frame[frame["followed"]]
+    if settings.get("positions") == "all" and len(followed) and position is None:
+        return token_position_heatmap(followed, condition=condition, prompt=prompt or prompts[0])
+    if prompt is None and mean_frame is not None:
+        return logit_shift_bars(mean_frame, top=len(mean_frame), condition=condition)
+    return logit_shift_bars(frame, top=len(frame), condition=condition, prompt=prompt or prompts[0], position=position)
 
-    Raises:
-        SteerlensError: in one line, if the place cannot be written.
+
+def shift_page(
+    frame: pd.DataFrame,
+    summary: pd.DataFrame,
+    mean_frame: pd.DataFrame | None,
+    settings: Mapping[str, Any],
+    *,
+    command: str | None = None,
+) -> Page:
+    """Which next tokens steering made likelier and unlikelier.
+
+    Args:
+        frame, summary, mean_frame, settings: those of a `LogitShift`.
+        command: what to type to get the same again.
     """
-    check_report_path(path)
-    ends = shift.summary.groupby(["condition", "prompt"], sort=False).tail(1)  # the last position of each prompt
+    ends = summary.groupby(["condition", "prompt"], sort=False).tail(1)  # the last position of each prompt
     steered = ends[ends["condition"] > 0]
     base = ends[ends["condition"] == 0].iloc[0]
     largest = steered.loc[steered["kl"].idxmax()]
@@ -35,38 +62,27 @@ def write_shift_report(shift: LogitShift, path: str | Path, *, command: str | No
             f"{largest['top_prob']:.1%}, unsteered {base['top_token']!r} at {base['top_prob']:.1%}",
         ),
     ]
-    prompts = shift.settings["prompts"]
     # Labels can be alike (one vector at many layers), so a condition's own rows are drawn by themselves.
-    source = shift.mean_frame if shift.mean_frame is not None else shift.frame
-    numbers = list(source["condition"].drop_duplicates())[:_FIGURES]
+    source = frame if mean_frame is None else mean_frame
+    numbers = list(source["condition"].drop_duplicates())
     figures = {}
-    for number in numbers:
+    for number in numbers[:_FIGURES]:
         row = source[source["condition"] == number].iloc[0]
         where = "several layers" if pd.isna(row["layer"]) else f"layer {row['layer']}"
-        figures[f"{row['label']}, {where}, placement {row['placement']}."] = _one(shift, number).plot()
-    left_out = source["condition"].nunique() - len(numbers)
-    title = "Next-token shift on " + str(shift.settings["model"])
+        own = None if mean_frame is None else mean_frame[mean_frame["condition"] == number]
+        figures[f"{row['label']}, {where}, placement {row['placement']}."] = shift_figure(
+            frame[frame["condition"] == number], own, settings
+        )
+    prompts = settings["prompts"]
     subtitle = f"“{prompts[0]}”" if len(prompts) == 1 else f"{len(prompts)} prompts"
-    if left_out > 0:
-        subtitle += f"; figures of the first {len(numbers)} of {len(numbers) + left_out} conditions"
-    return write_report(
-        path,
-        title=title,
+    if len(numbers) > _FIGURES:
+        subtitle += f"; figures of the first {_FIGURES} of {len(numbers)} conditions"
+    return Page(
+        title=f"Next-token shift on {settings['model']}",
         subtitle=subtitle,
         headlines=headlines,
         figures=figures,
-        tables={"Tokens, largest rise first": source.drop(columns=["condition"]), "Every position": shift.summary},
-        settings=shift.settings,
+        tables={"Tokens, largest rise first": source.drop(columns=["condition"]), "Every position": summary},
+        settings=settings,
         command=command,
-    )
-
-
-def _one(shift: LogitShift, number: int) -> LogitShift:
-    """The shift of one condition."""
-    mean = None if shift.mean_frame is None else shift.mean_frame[shift.mean_frame["condition"] == number]
-    return type(shift)(
-        shift.frame[shift.frame["condition"] == number],
-        shift.summary[shift.summary["condition"].isin([0, number])],
-        mean,
-        shift.settings,
     )

@@ -28,7 +28,8 @@ from steerlens.experiments.toxicity.experiment import QUICK as QUICK_TOXICITY
 from steerlens.experiments.toxicity.experiment import toxicity
 from steerlens.models import HookedModel, require_model
 from steerlens.models.run_settings import run_settings
-from steerlens.reports.page import Headline, write_report
+from steerlens.reports.page import Headline, Page
+from steerlens.reports.writing import write_page
 
 
 @dataclass(frozen=True)
@@ -184,17 +185,17 @@ def _write_page(
     tables["Time; parts that were finished by an earlier run take none"] = took
     firsts = {name: result.headlines()[0] for name, result in results.items()}
     done = f"{len(results)} of {len(results) + len(failures)}"
-    return write_report(
-        path,
+    page = Page(
         title="Activation addition, the paper’s experiments",
         subtitle=f"on {settings['model']}, {'quick' if quick else 'the paper’s'} settings",
         headlines=[
             Headline("experiments", done, f"{sum(seconds.values()) / 60:.1f} minutes"),
             *(Headline(f"{name}: {one.label}", one.value, one.note) for name, one in firsts.items()),
         ],
-        pages={result.title: f"{name}.html" for name, result in results.items()},
+        links={result.title: f"{name}.html" for name, result in results.items()},
         figures={f"{result.title}.": result.plot() for result in results.values()},
         tables=tables,
         settings={**settings, "quick": quick},
         command=command,
     )
+    return write_page(path, page)

@@ -17,6 +17,7 @@ from steerlens.errors import SteerlensError
 from steerlens.measures.damage import MARGIN, effects
 from steerlens.measures.metrics import Metric, words
 from steerlens.measures.statistics import metric_interval
+from steerlens.measures.summaries import best_condition, unsteered
 from steerlens.measures.verdicts import verdicts
 from steerlens.models import HookedModel, require_model, run_settings
 from steerlens.runs.parts import Engine, check_engine, complete_in_parts
@@ -80,9 +81,7 @@ class Sweep:
 
     def best(self, metric: Metric | str | None = None) -> pd.Series:
         """The summary row of the steered condition with the largest mean of `metric` (the first metric by default)."""
-        rows = self._of(metric)
-        steered = rows[rows["role"] == "steered"]
-        return steered.loc[steered["mean"].idxmax()]
+        return best_condition(self._of(metric))
 
     def effects(self, metric: Metric | str | None = None, *, margin: float = MARGIN) -> pd.DataFrame:
         """One row per condition: effect, damage, and success (on topic AND fluent), with 95 % intervals.
@@ -111,8 +110,7 @@ class Sweep:
 
     def baseline(self, metric: Metric | str | None = None) -> pd.Series:
         """The summary row of the unsteered condition for `metric` (the first metric by default)."""
-        rows = self._of(metric)
-        return rows[rows["role"] == "unsteered"].iloc[0]
+        return unsteered(self._of(metric))
 
     def plot(self, metric: Metric | str | None = None) -> go.Figure:
         """`metric` (the first by default) against layer, one line per coefficient, with intervals and the baseline."""
@@ -126,9 +124,12 @@ class Sweep:
         Raises:
             SteerlensError: the place cannot be written (checked before anything is drawn).
         """
-        from steerlens.runs.sweep_page import write_sweep_report
+        from steerlens.reports.writing import write_page
+        from steerlens.runs.sweep_page import sweep_page
 
-        return write_sweep_report(self, path, command=command)
+        return write_page(
+            path, lambda: sweep_page(self.frame, self.summary, self.metrics[0], self.settings, command=command)
+        )
 
     def _of(self, metric: Metric | str | None) -> pd.DataFrame:
         return self.summary[self.summary["metric"] == self._metric(metric).name]

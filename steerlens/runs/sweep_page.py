@@ -1,67 +1,62 @@
-"""The HTML page of a sweep: headline, figures, completions, table, settings."""
+"""The page of a sweep: headline, figures, completions, table, settings."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
-from steerlens.figures import completions_side_by_side, layer_coefficient_heatmap, layer_sweep
-from steerlens.reports.page import Headline, check_report_path, write_report
+import pandas as pd
 
-if TYPE_CHECKING:
-    from steerlens.runs.sweep import Sweep
+from steerlens.figures import SideBySide, completions_side_by_side, layer_coefficient_heatmap, layer_sweep
+from steerlens.measures.metrics import Metric
+from steerlens.measures.summaries import best_condition, control_of, interval, number, unsteered
+from steerlens.reports.page import Completions, Headline, Page
 
 
-def write_sweep_report(sweep: Sweep, path: str | Path, *, command: str | None = None) -> Path:
-    """The path of one self-contained page about `sweep`; written whole or not at all.
+def sweep_page(
+    frame: pd.DataFrame,
+    summary: pd.DataFrame,
+    metric: Metric,
+    settings: Mapping[str, Any],
+    *,
+    command: str | None = None,
+) -> Page:
+    """What a sweep found, as `metric` tells it.
 
-    Raises:
-        SteerlensError: the place cannot be written (checked before anything is drawn).
+    Args:
+        frame, summary, settings: those of a `Sweep`.
+        command: what to type to get the same again.
     """
-    check_report_path(path)
-    metric = sweep.metrics[0]
-    best, base = sweep.best(), sweep.baseline()
-    rows = sweep.summary[sweep.summary["metric"] == metric.name]
-    control = rows[(rows["role"] == "random") & (rows["layer"] == best["layer"]) & (rows["coeff"] == best["coeff"])]
+    rows = summary[summary["metric"] == metric.name]
+    best, base = best_condition(rows), unsteered(rows)
+    control = control_of(rows, best)
     headlines = [
         Headline("best layer", f"{best['layer']}", f"coefficient {best['coeff']:g}"),
         Headline("steered", number(best), interval(best)),
         Headline("unsteered", number(base), interval(base)),
     ]
-    if len(control):
-        headlines.append(Headline("random vector of equal norm", number(control.iloc[0]), interval(control.iloc[0])))
-    figures = {"": layer_sweep(sweep.summary)}
+    if control is not None:
+        headlines.append(Headline("random vector of equal norm", number(control), interval(control)))
+    figures = {"": layer_sweep(summary)}
     if rows["coeff"].nunique() > 2:  # the baseline counts as coefficient 0
         figures["Layer and coefficient together."] = layer_coefficient_heatmap(rows)
-    return write_report(
-        path,
-        title=f"{sweep.settings['what']} on {sweep.settings['model']}",
-        subtitle=f"{metric.name}: {sweep.settings['n']} completions per condition and prompt, 95 % intervals",
+    return Page(
+        title=f"{settings['what']} on {settings['model']}",
+        subtitle=f"{metric.name}: {settings['n']} completions per condition and prompt, 95 % intervals",
         headlines=headlines,
         figures=figures,
         tables={"Every condition": rows.drop(columns=["condition", "metric", "kind"])},
-        completions_html=side_by_side(sweep).html,
-        settings=sweep.settings,
+        completions=[Completions(best_beside_unsteered(frame, summary, metric))],
+        settings=settings,
         command=command,
     )
 
 
-def side_by_side(sweep: Sweep, *, n: int = 6):  # type: ignore[no-untyped-def]
+def best_beside_unsteered(frame: pd.DataFrame, summary: pd.DataFrame, metric: Metric, *, n: int = 6) -> SideBySide:
     """Unsteered completions beside those of the best steered condition (the first `n`, not the best)."""
-    best, base = sweep.best(), sweep.baseline()
-    shown = sweep.frame[sweep.frame["condition"].isin([base["condition"], best["condition"]])].copy()
+    rows = summary[summary["metric"] == metric.name]
+    best, base = best_condition(rows), unsteered(rows)
+    shown = frame[frame["condition"].isin([base["condition"], best["condition"]])].copy()
     steered = shown["condition"] == best["condition"]
     shown.loc[steered, "label"] = f"{best['label']}, layer {best['layer']}"
-    return completions_side_by_side(shown, sweep.metrics[0], n=n)
-
-
-def number(row) -> str:  # type: ignore[no-untyped-def]
-    """The mean of a summary row as people read it."""
-    return f"{row['mean']:.1%}" if row["kind"] == "share" else f"{row['mean']:.3g}"
-
-
-def interval(row) -> str:  # type: ignore[no-untyped-def]
-    """The 95 % interval of a summary row as people read it."""
-    if row["kind"] == "share":
-        return f"{row['low']:.1%} to {row['high']:.1%}"
-    return f"{row['low']:.3g} to {row['high']:.3g}"
+    return completions_side_by_side(shown, metric, n=n)

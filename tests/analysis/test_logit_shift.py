@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -253,16 +251,9 @@ def test_the_report_is_one_page_with_its_settings(any_model, tmp_path) -> None:
         shift.report(tmp_path / "nowhere" / "shift.html")
 
 
-def test_weddings_rise_on_the_embedded_model_and_a_move_is_quick(demo) -> None:
-    prompt = "I went up to my friend and said"
+def test_weddings_rise_on_the_embedded_model(demo) -> None:
     vector = 4 * sl.actadd(demo, " weddings", " ", layer=3)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        shift = sl.logit_shift(demo, prompt, vector, follow=[" wedding", " marry"])
-        times.append(time.perf_counter() - start)
+    shift = sl.logit_shift(demo, "I went up to my friend and said", vector, follow=[" wedding", " marry"])
     followed = shift.frame.query("followed")
     assert (followed["shift"] > 1).all(), "steering towards weddings makes words of weddings likelier"
     assert (followed["rank_steered"] < followed["rank_base"]).all()
-    # A generous bound for busy machines: about 0.02 s on an idle core; the explorer has 0.3 s per move.
-    assert min(times) < 0.3

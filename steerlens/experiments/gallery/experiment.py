@@ -19,7 +19,6 @@ post's as they are, unless `coeff_scale` says otherwise: on another model anothe
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -43,7 +42,7 @@ from steerlens.measures.metrics import Metric, word_count
 from steerlens.measures.statistics import wilson_interval
 from steerlens.models import HookedModel, require_model, stamp
 from steerlens.models.run_settings import run_settings
-from steerlens.reports.page import Headline
+from steerlens.reports.page import Completions, Headline
 from steerlens.steering import Condition, Injection, SteeringVector, actadd
 from steerlens.steering.extraction.activations import resid_pre
 from steerlens.steering.prompts import prompt_ids
@@ -135,14 +134,13 @@ class Gallery(Result):
             found["Not run on this model"] = pd.DataFrame(rows)
         return found
 
-    def completions_html(self) -> str | None:
-        return "".join(self._section(example, rows) for example, rows in self.frame.groupby("example", sort=False))
+    def completions_shown(self) -> list[Completions]:
+        return [self._section(str(example), rows) for example, rows in self.frame.groupby("example", sort=False)]
 
-    def _section(self, example: str, rows: pd.DataFrame) -> str:
+    def _section(self, example: str, rows: pd.DataFrame) -> Completions:
         facts = rows.iloc[0]
         info = self.settings["examples"][example]
         metric = word_count(*info["words"], name=info["looked_for"], literal=True)
-        heading = f"{facts['number']}. {example}"
         verdict = {"works": "worked in the post", "fails": "a failure in the post"}.get(
             facts["verdict"], facts["verdict"]
         )
@@ -151,11 +149,12 @@ class Gallery(Result):
         line = f"{facts['addition']}{scaled}; {_layers_text(facts)}; {verdict}."
         shown = rows[rows["role"] != "random"].assign(label=lambda r: r["role"])
         everything = completions_side_by_side(shown, metric, labels=["unsteered", "steered"], n=len(rows))
-        return (
-            f"<h3>{html.escape(heading)}</h3><p>{html.escape(line)}"
-            f"{'<br><small>' + html.escape(info['note']) + '</small>' if info['note'] else ''}</p>"
-            f"{self._best(shown, metric).html}"
-            f"<details><summary>All {rows['sample'].nunique()} of each</summary>{everything.html}</details>"
+        return Completions(
+            self._best(shown, metric),
+            heading=f"{facts['number']}. {example}",
+            lines=(line, info["note"]) if info["note"] else (line,),
+            folded=everything,
+            folded_title=f"All {rows['sample'].nunique()} of each",
         )
 
     def _best(self, rows: pd.DataFrame, metric: Metric) -> SideBySide:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from steerlens.reports.page import Headline, check_report_path, write_report
+from steerlens.reports.page import Completions, Headline, Page
+from steerlens.reports.writing import write_page
+from steerlens.whole_files import write_whole
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -47,13 +48,26 @@ class Result(ABC):
         """Captions and tables of the page; the frame unless an experiment has better."""
         return {"All numbers": self.frame}
 
-    def completions_html(self) -> str | None:
-        """Completions side by side (`SideBySide.html`), where the experiment makes any."""
-        return None
+    def completions_shown(self) -> list[Completions]:
+        """Completions side by side, where the experiment makes any."""
+        return []
 
     def plot(self) -> go.Figure:
         """The paper's figure of this experiment, with intervals."""
         return next(iter(self.figures().values()))
+
+    def page(self, *, command: str | None = None) -> Page:
+        """What the experiment's page says."""
+        return Page(
+            title=self.title,
+            subtitle=str(self.settings.get("model", "")),
+            headlines=self.headlines(),
+            figures=self.figures(),
+            tables=self.tables(),
+            completions=self.completions_shown(),
+            settings=self.settings,
+            command=command,
+        )
 
     def report(self, path: str | Path, *, command: str | None = None) -> Path:
         """One self-contained HTML page; returns its path.
@@ -61,32 +75,19 @@ class Result(ABC):
         Raises:
             SteerlensError: the place cannot be written (checked before anything is drawn).
         """
-        check_report_path(path)
-        return write_report(
-            path,
-            title=self.title,
-            subtitle=str(self.settings.get("model", "")),
-            headlines=self.headlines(),
-            figures=self.figures(),
-            tables=self.tables(),
-            completions_html=self.completions_html(),
-            settings=self.settings,
-            command=command,
-        )
+        return write_page(path, lambda: self.page(command=command))
 
     def save(self, folder: str | Path, *, command: str | None = None) -> Path:
         """NAME.html, NAME.csv and NAME.json (settings and headlines) in a folder, made if missing; the page's path."""
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        self.frame.to_csv(place / f"{self.name}.csv", index=False)
+        write_whole(place / f"{self.name}.csv", self.frame.to_csv(index=False), "the table")
         facts = {
             "name": self.name,
             "headlines": [vars(headline) for headline in self.headlines()],
             "settings": _plain(self.settings),
         }
-        unfinished = place / f".{self.name}.json.part"
-        unfinished.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(unfinished, place / f"{self.name}.json")
+        write_whole(place / f"{self.name}.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "the settings")
         return self.report(place / f"{self.name}.html", command=command)
 
 

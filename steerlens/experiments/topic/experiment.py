@@ -18,7 +18,6 @@ What differs here, or is not known:
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +30,12 @@ from steerlens.experiments.shared.result import Result
 from steerlens.experiments.topic.figures import topics_by_layer
 from steerlens.figures import layer_sweep
 from steerlens.measures import metrics
+from steerlens.measures.summaries import interval, number
 from steerlens.models import HookedModel
 from steerlens.models.run_settings import run_settings
-from steerlens.reports.page import Headline
+from steerlens.reports.page import Completions, Headline
 from steerlens.runs.sweep import Sweep, sweep
-from steerlens.runs.sweep_page import interval, number, side_by_side
+from steerlens.runs.sweep_page import best_beside_unsteered
 from steerlens.steering import Placement, PromptPair
 from steerlens.steering.random_vectors import Control
 
@@ -153,12 +153,14 @@ class Topic(Result):
             "Every condition": self.frame[order],
         }
 
-    def completions_html(self) -> str | None:
-        parts = []
-        for topic, swept in self.sweeps.items():
-            heading = f"<h3>{html.escape(topic)}</h3>" if len(self.sweeps) > 1 else ""
-            parts.append(heading + side_by_side(swept).html)
-        return "".join(parts)
+    def completions_shown(self) -> list[Completions]:
+        return [
+            Completions(
+                best_beside_unsteered(swept.frame, swept.summary, swept.metrics[0]),
+                heading=topic if len(self.sweeps) > 1 else "",
+            )
+            for topic, swept in self.sweeps.items()
+        ]
 
 
 def topic(

@@ -1,7 +1,6 @@
-"""The report is one self-contained page, written whole or not at all, with every user's text escaped."""
+"""A page is one self-contained HTML file with every user's text escaped."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -11,15 +10,16 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from steerlens.errors import SteerlensError
 from steerlens.figures import completions_side_by_side
 from steerlens.measures.metrics import words
-from steerlens.reports.page import Headline, check_report_path, report_html, write_report
+from steerlens.reports.html import page_html
+from steerlens.reports.page import Completions, Headline, Page
+from steerlens.reports.writing import write_page
 
 NASTY = "</script><script>document.title='taken over'</script><img src=x onerror=alert(1)>"
 
 
-class Page(HTMLParser):
+class Read(HTMLParser):
     """The tags and attributes of a page, the text of its scripts, and the text people read."""
 
     def __init__(self, text):
@@ -53,25 +53,28 @@ def figure(text="a"):
 
 
 def content(text):
+    """A page with every part, `text` in each."""
     frame = pd.DataFrame(
         {"label": ["unsteered", text], "prompt": text, "sample": 0, "completion": [f"{text} wedding", text]}
         | {"layer": [None, 3], "coeff": [0.0, 1.0]}
     )
-    return {
-        "title": f"Weddings {text}",
-        "subtitle": text,
-        "headlines": [Headline(text, text, text)],
-        "figures": {f"one {text}": figure(text), "": figure()},
-        "tables": {text: pd.DataFrame({text: [text, None], "mean": [0.123456, float("nan")], "n": [200, 3]})},
-        "completions_html": completions_side_by_side(frame, words("weddings")).html,
-        "settings": {text: text, "seed": 0, "coeffs": [1.0, 4.0], "top_k": None, "finished": True},
-        "command": f"steerlens sweep --prompt '{text}'",
-    }
+    sides = completions_side_by_side(frame, words("weddings"))
+    return Page(
+        title=f"Weddings {text}",
+        subtitle=text,
+        headlines=[Headline(text, text, text)],
+        links={text: f"{text[:6]}.html"},
+        figures={f"one {text}": figure(text), "": figure()},
+        tables={text: pd.DataFrame({text: [text, None], "mean": [0.123456, float("nan")], "n": [200, 3]})},
+        completions=[Completions(sides, heading=text, lines=(text,), folded=sides, folded_title=text)],
+        settings={text: text, "seed": 0, "coeffs": [1.0, 4.0], "top_k": None, "finished": True},
+        command=f"steerlens sweep --prompt '{text}'",
+    )
 
 
 def test_the_page_needs_nothing_from_outside(tmp_path):
-    path = write_report(tmp_path / "report.html", **content("quiet text"))
-    page = Page(path.read_text(encoding="utf-8"))
+    path = write_page(tmp_path / "report.html", content("quiet text"))
+    page = Read(path.read_text(encoding="utf-8"))
     assert all("src" not in attrs for attrs in page.named("script"))
     assert not page.named("link")
     assert not page.named("img")
@@ -85,17 +88,17 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
 
 
 def test_plotly_is_inlined_once_for_all_figures_and_not_at_all_without_any():
-    page = Page(report_html(**content("x")))
+    page = Read(page_html(content("x")))
     libraries = [text for attrs, text in page.scripts if attrs.get("id") == "plotly-library"]
     assert len(libraries) == 1
     assert len(libraries[0]) > 1_000_000
     assert sum(len(text) > 500_000 for _, text in page.scripts) == 1
-    assert len(report_html(title="t", settings={"a": 1})) < 30_000
+    assert len(page_html(Page(title="t", settings={"a": 1}))) < 30_000
 
 
 def test_text_of_users_appears_as_text_everywhere():
-    source = report_html(**content(NASTY))
-    page = Page(source)
+    source = page_html(content(NASTY))
+    page = Read(source)
     assert not page.named("img")
     assert "taken over" not in "".join(text for attrs, text in page.scripts if attrs.get("type") != "application/json")
     kinds = [attrs.get("id") or attrs.get("data-figure") for attrs, _ in page.scripts]
@@ -106,17 +109,17 @@ def test_text_of_users_appears_as_text_everywhere():
 
 
 def test_figures_come_through_unchanged():
-    page = Page(report_html(title="t", figures=[figure("a < b & c")]))
+    page = Read(page_html(Page(title="t", figures={"": figure("a < b & c")})))
     data = next(text for attrs, text in page.scripts if attrs.get("data-figure") == "figure-0")
     assert "<" not in data
     assert json.loads(data) == json.loads(figure("a < b & c").to_json())
 
 
 def test_sections_are_there_when_they_have_content_and_tables_are_readable():
-    page = report_html(**content("abc"))
+    page = page_html(content("abc"))
     for part in ("id=figures", "id=completions", "id=numbers", "id=settings", "id=command", "class=tiles"):
         assert part in page
-        assert part not in report_html(title="t")
+        assert part not in page_html(Page(title="t"))
     assert "<td class=number>0.1235</td><td class=number>200</td>" in page
     assert "<td class=number>–</td><td class=number>3</td>" in page
     assert "<dt>coeffs</dt><dd>1, 4</dd>" in page
@@ -125,55 +128,8 @@ def test_sections_are_there_when_they_have_content_and_tables_are_readable():
     assert "@media print" in page
 
 
-def test_the_file_is_replaced_whole_and_nothing_else_is_left(tmp_path):
-    path = tmp_path / "report.html"
-    path.write_text("old")
-    assert write_report(str(path), title="new") == path
-    assert "<title>new</title>" in path.read_text(encoding="utf-8")
-    assert os.listdir(tmp_path) == ["report.html"]
-    assert path.stat().st_mode & 0o044 == 0o044 & ~_umask()
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, error):
-    path = tmp_path / "report.html"
-    path.write_text("old")
-
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr(os, "replace", fail)
-    wanted = SteerlensError if isinstance(error, OSError) else KeyboardInterrupt
-    with pytest.raises(wanted):
-        write_report(path, title="new")
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["report.html"]
-
-
-@pytest.mark.parametrize("kind", ["missing folder", "folder", "file as folder"])
-def test_a_path_that_cannot_be_written_is_a_one_line_error_before_any_work(tmp_path, kind):
-    (tmp_path / "file").write_text("x")
-    path = {"missing folder": tmp_path / "no" / "r.html", "folder": tmp_path, "file as folder": tmp_path / "file" / "r"}
-    with pytest.raises(SteerlensError, match="cannot write the report to") as caught:
-        check_report_path(path[kind])
-    assert "\n" not in str(caught.value)
-    with pytest.raises(SteerlensError):
-        write_report(path[kind], title="t")
-    assert os.listdir(tmp_path) == ["file"]
-
-
-def test_asking_for_the_path_writes_nothing(tmp_path):
-    assert check_report_path(tmp_path / "r.html") == tmp_path / "r.html"
-    assert os.listdir(tmp_path) == []
-
-
-def test_broken_bytes_in_a_completion_do_not_cost_the_report(tmp_path):
-    path = write_report(tmp_path / "r.html", title="lone \ud800 surrogate")
-    assert "lone ? surrogate" in path.read_text(encoding="utf-8")
-
-
 def test_the_same_content_gives_the_same_page():
-    assert report_html(**content("x")) == report_html(**content("x"))
+    assert page_html(content("x")) == page_html(content("x"))
 
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -182,7 +138,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine")
 def test_a_browser_draws_every_figure_without_errors_and_runs_nothing_of_the_users(tmp_path):
-    path = write_report(tmp_path / "report.html", **content(NASTY))
+    path = write_page(tmp_path / "report.html", content(NASTY))
     switches = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run --dump-dom"
     own = [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=8000"]
     command = [BROWSER, *switches.split(), *own, path.as_uri()]
@@ -191,9 +147,3 @@ def test_a_browser_draws_every_figure_without_errors_and_runs_nothing_of_the_use
     assert done.stdout.count('class="scatterlayer mlayer"') == 2
     assert "<title>Weddings &lt;/script&gt;" in done.stdout
     assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,0 +1,29 @@
+"""Writing a page: the place is checked first, the file appears whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from steerlens.reports.html import page_html
+from steerlens.reports.page import Page
+from steerlens.whole_files import check_place, write_whole
+
+
+def write_page(path: object, page: Page | Callable[[], Page]) -> Path:
+    """The path of one self-contained HTML file that shows `page` (or what it gives when called).
+
+    Raises:
+        SteerlensError: the place cannot be written, in one line, before anything is drawn; a full disk.
+    """
+    target = check_page_path(path)
+    return write_whole(target, page_html(page if isinstance(page, Page) else page()), "the report")
+
+
+def check_page_path(path: object) -> Path:
+    """`path` as a Path, if a page can be written there; nothing is left on disk. Call it before long work.
+
+    Raises:
+        SteerlensError: it cannot: a folder that is missing or closed, a folder in place of a file, an impossible name.
+    """
+    return check_place(path, "the report")

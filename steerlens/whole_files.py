@@ -1,0 +1,123 @@
+"""Files that appear whole or not at all: what was there before stays until the new one is complete.
+
+Links are followed, so that their target changes. What is no regular file (a terminal, /dev/null, a named pipe) is
+written to and never replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from steerlens.arguments import path_to
+from steerlens.errors import SteerlensError
+
+# Names of what a process holds open: a file behind one is being written by somebody else as well.
+_OPEN_FILES = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/")
+
+
+def check_place(path: object, what: str = "the file") -> Path:
+    """`path` as a Path, if a file can be written there. Call it before long work; nothing is left on disk.
+
+    Args:
+        what: names the file in the error: "the report".
+
+    Raises:
+        SteerlensError: a folder that is missing or closed, a folder in place of a file, a name that the file system
+            does not take, something that cannot be written to.
+    """
+    given = path_to(path)
+    try:
+        target = _target(given)
+        if target is None:
+            return given
+        handle, trial = tempfile.mkstemp(dir=target.parent, prefix=".steerlens-", suffix=".part")
+        os.close(handle)
+        os.unlink(trial)
+    except OSError as error:
+        raise _unwritable(given, error, what) from None
+    except _Unfit as reason:
+        raise SteerlensError(f"cannot write {what} to {given}: {reason}") from None
+    return given
+
+
+def write_whole(path: object, text: str, what: str = "the file") -> Path:
+    """The path of a UTF-8 file that holds `text`, line ends as they are. On any failure the old file stays as it was.
+
+    Half surrogate pairs, which broken bytes in a completion leave behind, are written as "?".
+
+    Raises:
+        SteerlensError: the place cannot be written, the disk is full.
+    """
+    given = check_place(path, what)
+    payload = text.encode("utf-8", errors="replace")
+    try:
+        target = _target(given)
+        if target is None:
+            with open(given, "wb") as file:
+                file.write(payload)
+        else:
+            _replace(target, payload)
+    except OSError as error:
+        raise _unwritable(given, error, what) from error
+    return given
+
+
+class _Unfit(Exception):
+    """Why a place cannot hold a file, where the operating system would not say so by itself."""
+
+
+def _target(path: Path) -> Path | None:
+    """The regular file (there or to be) that `path` leads to; None for what is to be written to in place."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        mode = None
+    if mode is not None:
+        if stat.S_ISDIR(mode):
+            raise _Unfit("it is a folder; give a file name in it")
+        if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+            raise _Unfit("it is a disk or a socket; choose another path")
+        if not os.access(path, os.W_OK):
+            raise _Unfit("permission denied; choose another path")
+        if not stat.S_ISREG(mode) or str(path).startswith(_OPEN_FILES):
+            return None
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        if target.parent.exists():
+            raise _Unfit(f"{target.parent} is no folder; choose another path")
+        raise _Unfit(f"folder {target.parent} does not exist; make it first")
+    return target
+
+
+def _replace(target: Path, payload: bytes) -> None:
+    # (a short name of its own: that of the target may be as long as names can be)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".steerlens-", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())  # some file systems say only here that they are full
+        os.chmod(temporary, _permissions(target))
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _permissions(target: Path) -> int:
+    """Those of the file that is replaced, or those of any new file (mkstemp makes files for the owner alone)."""
+    with contextlib.suppress(OSError):
+        return stat.S_IMODE(os.stat(target).st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+def _unwritable(path: Path, error: OSError, what: str) -> SteerlensError:
+    reason = (error.strerror or str(error)).lower()
+    return SteerlensError(f"cannot write {what} to {path}: {reason}; choose another path")
