@@ -18,7 +18,8 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Placement, Steering
-from steerlens.steering.prompts import prompt_ids, token_strings
+from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.tokens import token_strings
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -21,7 +21,7 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Condition, Placement, Steering
-from steerlens.steering.prompts import token_strings
+from steerlens.steering.tokens import token_strings
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

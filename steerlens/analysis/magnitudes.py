@@ -14,7 +14,8 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.steering import PromptPair, SteeringVector, actadd, check_vector
 from steerlens.steering.extraction.activations import resid_pre, which_layers
-from steerlens.steering.prompts import prompt_ids, token_strings
+from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.tokens import token_strings
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

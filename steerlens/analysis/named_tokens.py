@@ -7,7 +7,7 @@ from typing import Literal
 
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
-from steerlens.steering.prompts import continuation_ids, token_strings
+from steerlens.steering.tokens import continuation_ids, token_strings
 
 Words = str | int | Sequence[str | int]
 """A word, a token id, or several of them. A leading space matters: `" wedding"` and `"wedding"` are two tokens."""

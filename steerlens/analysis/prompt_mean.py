@@ -13,7 +13,7 @@ from steerlens.analysis.compared import Compared, shared_columns
 from steerlens.measures.statistics import t_quantile
 from steerlens.models import HookedModel
 from steerlens.steering import Condition
-from steerlens.steering.prompts import token_strings
+from steerlens.steering.tokens import token_strings
 
 
 class PromptMean:

@@ -13,7 +13,9 @@ from steerlens.analysis.injected import injected_rows
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, kept_values, require_model, resid_pre_hook
 from steerlens.steering import Condition, Placement, Steering, SteeringVector, as_condition, steer
-from steerlens.steering.prompts import PromptPair, prompt_ids, token_ids, token_strings
+from steerlens.steering.pairs import PromptPair
+from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.tokens import token_ids, token_strings
 
 _STYLE = """
 .sl-map{border-collapse:separate;border-spacing:0;font-size:.93em;line-height:1.45;color:inherit;background:none}

@@ -24,7 +24,7 @@ from steerlens.engine.jobs import Bank, Batch, Branch, Growth, Passage, Tree, ba
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, final_logits, is_bridge, require_model
 from steerlens.steering.conditions import Condition
-from steerlens.steering.prompts import pad_id
+from steerlens.steering.tokens import pad_id
 
 Way = Literal["walk", "hooks", "rows"]
 """How a job is run: blocks walked one by one, a batch grown by hooks, or all rows from the start (see `growing`)."""

@@ -25,7 +25,7 @@ from steerlens.errors import SteerlensError
 from steerlens.models import Decoders, HookedModel, PrefixDecoder, WholeDecoder, prefill
 from steerlens.steering.conditions import Condition
 from steerlens.steering.injection import Part, Receipt, injecting
-from steerlens.steering.prompts import end_id, pad_id, pad_left
+from steerlens.steering.tokens import end_id, pad_id, pad_left
 
 # Rows that have ended leave the batch when they are this share of it: each departure copies the cache.
 _LEAVE_SHARE = 0.25

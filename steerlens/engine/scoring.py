@@ -17,7 +17,8 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.steering.conditions import Steering, as_conditions
 from steerlens.steering.placement import Placement
-from steerlens.steering.prompts import continuation_ids, prompt_ids, token_ids, token_strings
+from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.tokens import continuation_ids, token_ids, token_strings
 
 
 @torch.no_grad()

@@ -4,8 +4,8 @@ from steerlens.steering.conditions import Condition, Injection, Steering, as_con
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction import actadd, mean_difference, pca, probe
 from steerlens.steering.injection import Part, Receipt, Session, injecting, steer
+from steerlens.steering.pairs import PaddedPair, PromptPair
 from steerlens.steering.placement import Placement
-from steerlens.steering.prompts import PaddedPair, PromptPair
 from steerlens.steering.random_vectors import random_like
 from steerlens.steering.vectors import SteeringVector, check_vector
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
-from steerlens.steering.prompts import continuation_ids, prompt_ids, token_strings
+from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.tokens import continuation_ids, token_strings
 
 Finding = tuple[str, int, str, str]
 """check, pair (−1: the set as a whole), side, message."""

@@ -14,7 +14,7 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 from steerlens.steering.contrast_files import Contrast, as_contrast, from_template, read_contrast
 from steerlens.steering.contrast_lint import lint, same_text
-from steerlens.steering.prompts import PromptPair
+from steerlens.steering.pairs import PromptPair
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,176 +1,190 @@
-"""Prompts as token rows: tokenise with the model's own rules, pad a contrast to one length."""
+"""Prompts: a text, a chat or token ids, read into one value that everything works with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, TypeAlias, Union
 
-import torch
-from jaxtyping import Int
 from torch import Tensor
 
-from steerlens.arguments import text as read_text
+from steerlens.arguments import listed, shown, text, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
+from steerlens.steering.chats import (
+    Chat,
+    Message,
+    Span,
+    chat_text,
+    is_chat,
+    message_spans,
+    read_chat,
+    rendered,
+    template_hash,
+)
+from steerlens.steering.tokens import checked_ids, continuation_ids, decoded, n_bos, token_ids, tokenizer_of
+
+PromptLike: TypeAlias = Union[str, Sequence[Mapping[str, str] | Message], Sequence[int], Tensor, "Prompt"]
+"""A prompt: a text; a chat, as a list of `{"role": …, "content": …}`; or token ids, as a list of whole numbers or a
+tensor of one dimension. Several prompts are a list of those."""
 
 
 @dataclass(frozen=True)
-class PromptPair:
-    """The contrast of Activation Addition: what to steer towards minus what to steer away from.
-
-    The shorter prompt is padded on the right with `pad` up to the length of the longer (ActAdd, arXiv 2308.10248,
-    section 3: "we pad with spaces").
+class Prompt:
+    """A prompt as a model reads it.
 
     Attributes:
-        positive, negative: the two prompts, p₊ and p₋. One of them may be empty.
-        pad: `"space"`, or any text that is one token of the model (`"<|endoftext|>"`).
+        ids: its tokens, BOS included.
+        text: what tables show for it: the text itself, a chat as "role: content" lines, token ids as their text.
+        written: the text that the tokens after BOS stand for: a chat as its template writes it.
+        n_bos: how many tokens at the beginning are BOS.
+        spans: where the messages of a chat stand; none for other prompts.
+        chat: the messages of a chat; none for other prompts.
+        template: the hash of the template that wrote the chat; empty for other prompts.
     """
 
-    positive: str
-    negative: str
-    pad: Literal["space"] | str = "space"
+    ids: tuple[int, ...]
+    text: str
+    written: str
+    n_bos: int
+    spans: tuple[Span, ...] = ()
+    chat: Chat = ()
+    template: str = ""
 
-    def __post_init__(self) -> None:
-        for field in ("positive", "negative", "pad"):
-            read_text(f"PromptPair.{field}", getattr(self, field))
-        if not self.positive and not self.negative:
-            raise SteerlensError(
-                "both prompts of the pair are empty; give at least one, as in PromptPair('Love', 'Hate')"
-            )
+    def __len__(self) -> int:
+        return len(self.ids)
 
-    def __str__(self) -> str:
-        return f"{self.positive!r} − {self.negative!r}"
+    def positions_of(self, role: str) -> tuple[int, ...]:
+        """The positions of what a role says, all its messages together.
 
-    def padded(self, model: HookedModel) -> PaddedPair:
-        """The two token rows of equal length that a model will be run on."""
-        rows = [token_ids(model, text) for text in (self.positive, self.negative)]
-        pad = single_token(model, " " if self.pad == "space" else self.pad)
-        length = max(map(len, rows))
-        if length == 0:
-            raise SteerlensError(f"the pair {self} tokenises to nothing; give prompts of at least one token")
-        if length > model.cfg.n_ctx:
-            raise SteerlensError(
-                f"the longer prompt has {length} tokens but the model reads {model.cfg.n_ctx}; shorten it"
-            )
-        filled = [row + [pad] * (length - len(row)) for row in rows]
-        return PaddedPair(
-            ids=torch.tensor(filled, device=model.cfg.device),
-            positive=token_strings(model, filled[0]),
-            negative=token_strings(model, filled[1]),
-            padding=(length - len(rows[0]), length - len(rows[1])),
-        )
+        Raises:
+            SteerlensError: the prompt has no words of that role.
+        """
+        found = tuple(place for span in self.spans if span.role == role for place in range(span.begin, span.stop))
+        if not found:
+            roles = ", ".join(dict.fromkeys(span.role for span in self.spans))
+            has = f"a chat with words of {roles}" if roles else "no chat whose messages can be told apart"
+            raise SteerlensError(f"there are no words of role {role!r}: the prompt {self.text!r:.60} is {has}")
+        return found
 
 
-@dataclass(frozen=True, eq=False)
-class PaddedPair:
-    """A tokenised contrast. `print` shows it position by position.
+def read_prompt(model: HookedModel, prompt: PromptLike) -> Prompt:
+    """One prompt, tokenised once.
 
-    Attributes:
-        ids: token ids, positive row first, padded on the right to the same length.
-        positive, negative: the tokens as text.
-        padding: how many pad tokens each row got.
-    """
-
-    ids: Int[Tensor, "2 pos"]
-    positive: tuple[str, ...]
-    negative: tuple[str, ...]
-    padding: tuple[int, int]
-
-    def __str__(self) -> str:
-        lines = [
-            f"{position:>3}  {plus.replace(' ', '␣'):<16} {minus.replace(' ', '␣')}"
-            for position, (plus, minus) in enumerate(zip(self.positive, self.negative, strict=True))
-        ]
-        return "\n".join(["pos  positive         negative", *lines])
-
-
-def token_ids(model: HookedModel, text: str) -> list[int]:
-    """Token ids of one text, with BOS where the model takes one by default.
+    A chat is rendered by the tokenizer's template with the generation prompt, as Hugging Face's `apply_chat_template`
+    does; a text gets BOS where the model takes one; token ids are taken as they are.
 
     Raises:
-        SteerlensError: text that is no string, or longer than the model's context (never truncated silently).
+        SteerlensError: something else, an empty prompt, one that is longer than the model's context, a token outside
+            the embedding, a chat for a tokenizer without a template.
     """
-    tokenizer = _tokenizer(model)
-    # Not model.to_tokens: it truncates without a word and adds no end of its own that could be turned off.
-    ids = _encoded(tokenizer, text, special=True)
-    bos = tokenizer.bos_token_id
-    has_bos = bool(model.cfg.tokenizer_prepends_bos)
-    wants_bos = bool(model.cfg.default_prepend_bos)
-    if wants_bos and not has_bos and bos is not None:
-        ids = [bos, *ids]
-    elif has_bos and not wants_bos and ids and ids[0] == bos:
-        ids = ids[1:]
-    if len(ids) > model.cfg.n_ctx:
-        raise SteerlensError(f"the text has {len(ids)} tokens but the model reads {model.cfg.n_ctx}; shorten it")
-    return ids
+    if isinstance(prompt, Prompt):
+        return prompt
+    if isinstance(prompt, str):
+        ids = token_ids(model, prompt)
+        if prompt == "" or not ids:
+            raise SteerlensError("the prompt is empty; give a text of at least one token")
+        return Prompt(tuple(ids), prompt, prompt, n_bos(model, ids))
+    if is_chat(prompt):
+        return _chat_prompt(model, read_chat(prompt))  # type: ignore[arg-type]
+    return _ids_prompt(model, prompt)
 
 
-def continuation_ids(model: HookedModel, text: str) -> list[int]:
-    """Token ids of a text that goes on from another one: no BOS, nothing added."""
-    return _encoded(_tokenizer(model), text, special=False)
+def read_prompts(model: HookedModel, prompts: PromptLike | Sequence[PromptLike]) -> list[Prompt]:
+    """One prompt, or several, as a list of at least one; see `is_one_prompt`."""
+    if is_one_prompt(prompts):
+        return [read_prompt(model, prompts)]  # type: ignore[arg-type]
+    several = listed("prompts", prompts, of="prompts")
+    if not several:
+        raise SteerlensError("the list of prompts is empty; give at least one")
+    return [read_prompt(model, prompt) for prompt in several]
 
 
-def _encoded(tokenizer: Any, text: str, *, special: bool) -> list[int]:
-    return list(tokenizer(read_text("a prompt", text), add_special_tokens=special)["input_ids"])
+def is_one_prompt(prompts: object) -> bool:
+    """Whether a value is one prompt and no list of them.
+
+    A list of dictionaries is one chat, a list of whole numbers one row of token ids; lists of lists are several.
+    """
+    if isinstance(prompts, str | Prompt | Mapping | Message) or is_chat(prompts):
+        return True
+    if hasattr(prompts, "ndim") and hasattr(prompts, "dtype") and not hasattr(prompts, "index"):
+        return getattr(prompts.dtype, "kind", "i") != "O"  # an array of numbers; one of texts is a list of them
+    return isinstance(prompts, list | tuple) and bool(prompts) and all(map(_is_number, prompts))
 
 
-def prompt_ids(model: HookedModel, prompt: str) -> list[int]:
+def prompt_ids(model: HookedModel, prompt: PromptLike) -> list[int]:
     """Token ids of a prompt to steer; an empty prompt is an error, since there is nothing to inject into."""
-    ids = token_ids(model, prompt)
-    if prompt == "" or not ids:
-        raise SteerlensError("the prompt is empty; give a text of at least one token")
-    return ids
+    return list(read_prompt(model, prompt).ids)
 
 
-def single_token(model: HookedModel, text: str) -> int:
-    """The id of `text` if it is exactly one token.
+def following_ids(model: HookedModel, prompt: Prompt, continuation: str) -> list[int]:
+    """Token ids of a text that goes on from a prompt, tokenised where it stands."""
+    return continuation_ids(model, continuation, after=(prompt.written, prompt.ids))
+
+
+def prompt_text(prompt: PromptLike) -> str:
+    """A prompt as people read it, without a model: token ids show as their numbers."""
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, Prompt):
+        return prompt.text
+    frozen = frozen_prompt("a prompt", prompt)
+    return chat_text(frozen) if is_chat(frozen) else str(list(frozen))  # type: ignore[arg-type]
+
+
+def frozen_prompt(name: str, prompt: PromptLike) -> str | Chat | tuple[int, ...]:
+    """A prompt as a value that nobody can change: text, messages or token ids.
 
     Raises:
-        SteerlensError: it is several; the message names the pieces.
+        SteerlensError: it is none of these.
     """
-    ids = continuation_ids(model, text)
-    if len(ids) != 1:
-        pieces = ", ".join(repr(piece) for piece in token_strings(model, ids))
+    if isinstance(prompt, str):
+        return text(name, prompt)
+    if isinstance(prompt, Prompt):
+        return prompt.chat or prompt.ids
+    return read_chat(prompt) if is_chat(prompt) else tuple(_numbers(name, prompt))  # type: ignore[arg-type]
+
+
+def plain_prompt(prompt: PromptLike) -> Any:
+    """A prompt as JSON has it: text, a list of dictionaries, or a list of numbers."""
+    frozen = frozen_prompt("a prompt", prompt)
+    if isinstance(frozen, str):
+        return frozen
+    return [one.as_dict() if isinstance(one, Message) else one for one in frozen]
+
+
+def _chat_prompt(model: HookedModel, chat: Chat) -> Prompt:
+    written = rendered(model, chat)
+    # The template has said all there is, BOS included.
+    ids = checked_ids(model, tokenizer_of(model)(written, add_special_tokens=False)["input_ids"])
+    if not ids:
+        raise SteerlensError("the model's chat template makes an empty text of this chat")
+    spans = message_spans(model, chat, written)
+    return Prompt(tuple(ids), chat_text(chat), written, n_bos(model, ids), spans, chat, template_hash(model))
+
+
+def _ids_prompt(model: HookedModel, prompt: object) -> Prompt:
+    ids = checked_ids(model, _numbers("a prompt", prompt))
+    if not ids:
+        raise SteerlensError("the prompt is empty; give at least one token")
+    start = n_bos(model, ids)
+    written = decoded(tokenizer_of(model), ids[start:])
+    return Prompt(tuple(ids), written or decoded(tokenizer_of(model), ids), written, start)
+
+
+def _numbers(name: str, prompt: object) -> list[int]:
+    dimensions = getattr(prompt, "ndim", 1)
+    if dimensions > 1:
         raise SteerlensError(
-            f"{text!r} is {len(ids)} tokens for this model ({pieces or 'nothing'}); "
-            "give a text that is one token (a leading space often matters)"
+            f"{name} of token ids has one dimension, got {shown(prompt)}; give its rows as a list, without padding"
         )
-    return ids[0]
+    if not isinstance(prompt, list | tuple | range) and not hasattr(prompt, "dtype"):
+        raise SteerlensError(f"{name} must be text, a chat (a list of messages) or token ids, got {shown(prompt)}")
+    items = prompt.tolist() if hasattr(prompt, "tolist") else list(prompt)  # type: ignore[call-overload]
+    if not isinstance(items, list) or not all(map(_is_number, items)):
+        raise SteerlensError(f"{name} must be text, a chat (a list of messages) or token ids, got {shown(prompt)}")
+    return [whole_number("a token id", one) for one in items]
 
 
-def token_strings(model: HookedModel, ids: Sequence[int]) -> tuple[str, ...]:
-    """Each token as text, in order; bytes that are no whole character show as `�`."""
-    tokenizer = _tokenizer(model)
-    return tuple(tokenizer.decode([int(i)], clean_up_tokenization_spaces=False) for i in ids)
-
-
-def pad_left(
-    rows: Sequence[Sequence[int]], *, pad: int, device: torch.device | str
-) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
-    """Token rows aligned at their ends, and their attention mask (1 real, 0 padding)."""
-    width = max(map(len, rows))
-    tokens = [[pad] * (width - len(row)) + list(row) for row in rows]
-    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
-    return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
-
-
-def pad_id(model: HookedModel) -> int:
-    """Some valid token id to fill rows with; masked wherever it is used."""
-    tokenizer = _tokenizer(model)
-    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id):
-        if candidate is not None:
-            return int(candidate)
-    return 0
-
-
-def end_id(model: HookedModel) -> int | None:
-    """The end-of-text token id, if the tokenizer has one."""
-    end = _tokenizer(model).eos_token_id
-    return None if end is None else int(end)
-
-
-def _tokenizer(model: HookedModel):  # type: ignore[no-untyped-def]
-    if model.tokenizer is None:
-        raise SteerlensError("this model has no tokenizer; load it with one, or call model.set_tokenizer(...)")
-    return model.tokenizer
+def _is_number(value: object) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0

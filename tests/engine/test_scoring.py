@@ -22,7 +22,8 @@ from steerlens.engine.passes import Job
 from steerlens.engine.reductions import reduce_next_tokens
 from steerlens.models import resid_pre_hook, stamp
 from steerlens.steering.conditions import as_condition
-from steerlens.steering.prompts import continuation_ids, prompt_ids
+from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.tokens import continuation_ids
 from tests import reference
 from tests.conftest import KINDS, Case, live_hooks, loaded, make_tokenizer, plain_model
 

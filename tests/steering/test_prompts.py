@@ -10,16 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import steerlens as sl
-from steerlens.steering.prompts import (
-    continuation_ids,
-    end_id,
-    pad_id,
-    pad_left,
-    prompt_ids,
-    single_token,
-    token_ids,
-    token_strings,
-)
+from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.tokens import continuation_ids, end_id, pad_id, pad_left, single_token, token_ids, token_strings
 from tests import reference
 from tests.conftest import KINDS, loaded, make_tokenizer
 
@@ -33,8 +25,11 @@ def model(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_the_rows_are_those_of_transformer_lens(model: Any, text: str) -> None:
-    assert token_ids(model, text) == model.to_tokens(text)[0].tolist()
+def test_the_rows_are_those_of_transformer_lens_but_for_a_second_bos(model: Any, text: str) -> None:
+    theirs = model.to_tokens(text)[0].tolist()
+    twice = text.startswith(model.tokenizer.bos_token)
+    assert theirs[:2].count(model.tokenizer.bos_token_id) == 1 + twice
+    assert token_ids(model, text) == theirs[twice:]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -48,7 +43,9 @@ def test_the_rows_without_bos(model: Any, text: str, monkeypatch: pytest.MonkeyP
 def test_exactly_one_bos(model: Any, text: str) -> None:
     ids = token_ids(model, text)
     assert ids[0] == model.tokenizer.bos_token_id
-    assert ids[1:] == model.tokenizer(text, add_special_tokens=False)["input_ids"] == continuation_ids(model, text)
+    written = text.startswith(model.tokenizer.bos_token)
+    assert ids[1 - written :] == model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert ids[1 - written :] == continuation_ids(model, text)
 
 
 def test_special_ids(model: Any) -> None:
@@ -132,8 +129,8 @@ def test_empty_prompts(model: Any) -> None:
         prompt_ids(model, "")
 
 
-@pytest.mark.parametrize("prompt", [None, 3, ["a"], b"a", torch.tensor([1])])
-def test_prompts_that_are_no_text(any_model: Any, prompt: Any) -> None:
+@pytest.mark.parametrize("prompt", [None, 3, ["a"], b"a", torch.tensor([1.5]), {"role": "user"}, {1, 2}, [1.0]])
+def test_prompts_that_are_none(any_model: Any, prompt: Any) -> None:
     with pytest.raises(sl.SteerlensError, match="a prompt must be text"):
         prompt_ids(any_model, prompt)
 

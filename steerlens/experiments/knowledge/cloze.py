@@ -11,7 +11,7 @@ from steerlens.errors import SteerlensError
 from steerlens.experiments.shared.prompts import SHIPPED as _FOLDER
 from steerlens.experiments.shared.prompts import Source, read_records, source_name
 from steerlens.models import HookedModel
-from steerlens.steering.prompts import token_ids, token_strings
+from steerlens.steering.tokens import token_ids, token_strings
 
 SHIPPED = _FOLDER / "commonsense_cloze.jsonl"
 """256 sentences written for this project (see the card beside the file)."""

@@ -23,8 +23,8 @@ from steerlens.experiments.perplexity.token_sums import TokenSums
 from steerlens.measures.metrics import Metric, length, word_count
 from steerlens.models import HookedModel
 from steerlens.steering import Condition, Injection, PromptPair, SteeringVector, actadd
-from steerlens.steering.prompts import single_token
 from steerlens.steering.random_vectors import random_like
+from steerlens.steering.tokens import single_token
 
 Counting = Literal["words", "split"]
 

@@ -14,7 +14,7 @@ from steerlens.engine.passes import Job
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 from steerlens.steering import Condition
-from steerlens.steering.prompts import continuation_ids, token_ids
+from steerlens.steering.tokens import continuation_ids, token_ids
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from steerlens.measures.statistics import t_quantile
 from steerlens.models import HookedModel
-from steerlens.steering.prompts import token_strings
+from steerlens.steering.tokens import token_strings
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from steerlens import demo
 from steerlens.errors import SteerlensError
 from steerlens.extras import needs
 from steerlens.models import HookedModel
-from steerlens.steering.prompts import continuation_ids
+from steerlens.steering.tokens import continuation_ids
 
 Source: TypeAlias = str | Path | pd.DataFrame | Sequence[Any] | None
 """Prompts: None (those of the package), a file, the name of a Hugging Face data set, a frame, or a list."""

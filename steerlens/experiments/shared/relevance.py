@@ -23,7 +23,7 @@ from torch import Tensor
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 from steerlens.steering.extraction.activations import resid_pre
-from steerlens.steering.prompts import continuation_ids, pad_id, pad_left, token_ids
+from steerlens.steering.tokens import continuation_ids, pad_id, pad_left, token_ids
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from steerlens.arguments import flag
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model, stamp
 from steerlens.steering.extraction.activations import Layers, resid_pre, which_layers
-from steerlens.steering.prompts import PromptPair
+from steerlens.steering.pairs import PromptPair
 from steerlens.steering.vectors import SteeringVector
 
 

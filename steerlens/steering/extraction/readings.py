@@ -15,7 +15,7 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, is_bridge, resid_pre_hook, without_live_hooks
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.token_choice import Token, TokenRow, contrast_rows
-from steerlens.steering.prompts import pad_id, pad_left
+from steerlens.steering.tokens import pad_id, pad_left
 
 Readings = dict[int, Tensor]
 """By layer: float32 activations [text d_model]."""

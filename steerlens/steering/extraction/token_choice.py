@@ -9,7 +9,8 @@ from typing import Literal
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 from steerlens.steering.contrast_sets import ContrastSet
-from steerlens.steering.prompts import prompt_ids, token_ids
+from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.tokens import token_ids
 
 Token = Literal["last", "differing", "completion"] | int | slice
 """Where the activations of a text are read (BOS is token 0):
