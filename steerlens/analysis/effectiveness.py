@@ -131,6 +131,9 @@ def ranks(logprobs: Float[Tensor, "cells d_vocab"], ids: Int[Tensor, "cells toke
 def _expectation(
     logprobs: Float[Tensor, "*cell tokens"], values: Float[Tensor, "*cell tokens"]
 ) -> Float[Tensor, "*cell"]:
-    """Σ exp(logprobs) · values, in which probability 0 counts nothing, be the value infinite or NaN."""
+    """Σ exp(logprobs) · values, in which probability 0 counts nothing, be the value infinite or NaN.
+
+    What is NaN itself has no probability, and counts: nothing finite is made of it.
+    """
     p = logprobs.exp()
-    return torch.where(p > 0, p * values, 0.0).sum(-1)
+    return torch.where(p == 0, 0.0, p * values).sum(-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from steerlens.analysis.compared import Compared, Comparison, Positions, against_unsteered, shared_columns
 from steerlens.analysis.effectiveness import divergence, entropy, ranks
+from steerlens.analysis.injected import injected_rows
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.prompt_mean import PromptMean
 from steerlens.errors import SteerlensError
@@ -133,17 +134,19 @@ def logit_shift(
     tokens, cells = [], []
     averaging = len(texts) > 1 and positions == "last"
     mean = PromptMean() if averaging else None
+    reach = _reach(model, conditions, job)
     steered = set(job.distinct[1:])
     for part in job.cells(batch_size=batch_size, memory_budget=memory_budget):
         cells.append(_cell_numbers(part))
         if (moved := part.of(steered)) is not None:
-            tokens.append(_moved_tokens(moved, top_k, by, min_prob, list(followed)))
+            tokens.append(_moved_tokens(moved, top_k, by, min_prob, list(followed), reach))
             if mean is not None:
                 mean.take(moved)
     rows = _Rows(model, texts, job, conditions)
     frame = rows.spread(tokens, _COLUMNS, steered_only=True)
     frame["followed"] = frame["token_id"].isin(list(followed))
     summary = rows.spread(cells, _SUMMARY_COLUMNS, steered_only=False)
+    summary.loc[summary["top_prob"].isna(), "top_token"] = ""
     settings = {
         "prompts": texts,
         "conditions": [[injection.vector.describe() for injection in one.injections] for one in conditions],
@@ -173,8 +176,36 @@ _COLUMNS = (
 _SUMMARY_COLUMNS = ("kl", "entropy", "entropy_base", "top_token", "top_prob", "top_prob_base")
 
 
-def _moved_tokens(part: Compared, top_k: int, by: By, min_prob: float, follow: list[int]) -> Arrays:
-    """One entry per cell and token: the rises, the falls and the followed, each token once."""
+def _reach(model: HookedModel, conditions: Sequence[Condition], job: Comparison) -> dict[tuple[int, int], int]:
+    """By distinct condition and prompt: the first position at which anything is added; what comes before is as it was.
+
+    (Exactly so in theory. Rows of another batch may round differently, and rounding is no rise.)
+    """
+    reach: dict[tuple[int, int], int] = {}
+    for distinct, condition in zip(job.distinct, conditions, strict=True):
+        for prompt, ids in enumerate(job.rows):
+            places = [
+                position
+                for injection in condition.injections
+                for position, row in injected_rows(model, injection, len(ids)).items()
+                if bool(injection.vector.values[row].any())
+            ]
+            reach[distinct, prompt] = min(places, default=len(ids))
+    return reach
+
+
+def _moved_tokens(
+    part: Compared,
+    top_k: int,
+    by: By,
+    min_prob: float,
+    follow: list[int],
+    reach: Mapping[tuple[int, int], int],
+) -> Arrays:
+    """One entry per cell and token: the rises, the falls and the followed, each token once.
+
+    Rises rise and falls fall: where nothing has moved, or there is no distribution, none is named.
+    """
     steered, base = part.logprobs, part.base
     change = steered - base
     if by == "shift":
@@ -185,6 +216,8 @@ def _moved_tokens(part: Compared, top_k: int, by: By, min_prob: float, follow: l
         scores = steered.exp() - base.exp()
     # By log-probabilities: of the two, the probability itself would cost another [cells vocab] each.
     enough = torch.maximum(steered, base) >= (math.log(min_prob) if min_prob else -math.inf)
+    reached = [position >= reach[leaf, prompt] for leaf, prompt, position in part.where.T.tolist()]
+    enough = enough & torch.tensor(reached, device=enough.device)[:, None]
     rises = scores.where(enough, -math.inf).topk(top_k, dim=1).indices
     falls = scores.where(enough, math.inf).topk(top_k, dim=1, largest=False).indices
     named = torch.tensor(follow, dtype=torch.long, device=steered.device).expand(len(steered), -1)
@@ -197,10 +230,15 @@ def _moved_tokens(part: Compared, top_k: int, by: By, min_prob: float, follow: l
         found[f"rank_{name}"] = ranks(logprobs, ids)
     # A followed token may be among the rises, and in a small vocabulary a rise among the falls: the first one stays.
     earlier = torch.ones(width, width, device=ids.device).tril(-1).bool()
-    valid = torch.cat([enough.gather(1, ids[:, : 2 * top_k]), torch.ones_like(named, dtype=torch.bool)], 1)
+    rose = enough.gather(1, rises) & (scores.gather(1, rises) > 0)
+    fell = enough.gather(1, falls) & (scores.gather(1, falls) < 0)
+    valid = torch.cat([rose, fell, torch.ones_like(named, dtype=torch.bool)], 1)
     again = ((ids[:, :, None] == ids[:, None, :]) & earlier & valid[:, None, :]).any(2)
     once = (valid & ~again).flatten().cpu().numpy()
     arrays = {name: values.flatten().cpu().numpy()[once] for name, values in found.items()}
+    for name in ("steered", "base"):
+        if (lost := np.isnan(arrays[f"logprob_{name}"])).any():  # without a distribution there is no rank
+            arrays[f"rank_{name}"] = np.where(lost, np.nan, arrays[f"rank_{name}"])
     leaf, prompt, position = part.where.repeat_interleave(width, dim=1).numpy()[:, once]
     arrays |= {"distinct": leaf, "prompt": prompt, "position": position}
     for name in ("steered", "base"):

@@ -72,7 +72,7 @@ class PromptMean:
             enough = torch.maximum(means["prob_steered"], means["prob_base"]) >= min_prob
             rises = scores.where(enough, -math.inf).topk(top_k).indices
             falls = scores.where(enough, math.inf).topk(top_k, largest=False).indices
-            rises, falls = rises[enough[rises]], falls[enough[falls]]
+            rises, falls = rises[enough[rises] & (scores[rises] > 0)], falls[enough[falls] & (scores[falls] < 0)]
             ids = torch.cat([rises, falls, torch.tensor(follow, dtype=torch.long, device=shift.device)])
             half = t_quantile(0.975, n - 1) * (squares[ids] / (n - 1) / n).sqrt()
             values = {name: value[ids] for name, value in means.items()}

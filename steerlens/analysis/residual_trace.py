@@ -60,6 +60,11 @@ def residual_trace(
     ):
         logits = model(tokens, attention_mask=torch.ones_like(tokens))[0]
         logits = logits[at.to(logits.device)]
+    if not bool(logits.amax(-1).isfinite().all()):
+        raise SteerlensError(
+            f"under the condition {condition.label!r} the model's logits hold NaN or infinity; use a smaller "
+            "coefficient, or load the model in float32"
+        )
     missing = [name for name in names if name not in kept and name.endswith(("resid_pre", "resid_post"))]
     if missing:
         raise SteerlensError(f"the model shows nothing at {missing[0]}; a shift cannot be taken apart on it")

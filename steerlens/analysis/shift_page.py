@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from steerlens.errors import SteerlensError
 from steerlens.figures import logit_shift_bars, token_position_heatmap
 from steerlens.reports.page import Headline, Page
 
@@ -26,6 +27,8 @@ def shift_figure(
     position: int | None = None,
 ) -> go.Figure:
     """Bars of the rises and falls; where every position was asked for and words are followed, a heat map of these."""
+    if frame.empty:
+        raise SteerlensError("no token moved under any condition, so there is nothing to draw; steer harder")
     prompts = list(frame["prompt"].drop_duplicates())
     followed = frame[frame["followed"]]
     if settings.get("positions") == "all" and len(followed) and position is None:
@@ -52,6 +55,11 @@ def shift_page(
     ends = summary.groupby(["condition", "prompt"], sort=False).tail(1)  # the last position of each prompt
     steered = ends[ends["condition"] > 0]
     base = ends[ends["condition"] == 0].iloc[0]
+    if steered["kl"].isna().all() or frame.empty:
+        raise SteerlensError(
+            "no condition moved a token, or each overflowed the model, so there is nothing to report; use another "
+            "coefficient"
+        )
     largest = steered.loc[steered["kl"].idxmax()]
     headlines = [
         Headline("largest KL divergence", f"{largest['kl']:.3g} nats", str(largest["label"])),

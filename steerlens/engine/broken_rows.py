@@ -1,22 +1,76 @@
 """Rows of logits without a distribution: those that hold NaN or `+inf`, or nothing but `-inf`.
 
-(`-inf` alone is no fault: it means never.) On the CPU such a row is an error; elsewhere an error would need a
-synchronisation, and the row's token is `NO_TOKEN` instead. The largest logit tells: NaN and `+inf` win any maximum,
-`-inf` only its like.
+(`-inf` alone is no fault: it means never.) Whoever draws from one gets an error, on the CPU at once; elsewhere an error
+would need a synchronisation, and the row's token is `NO_TOKEN` instead. Whoever measures one gets NaN, never a number:
+`Gate` stands behind every pass that yields logits. The largest logit tells: NaN and `+inf` win any maximum, `-inf` only
+its like.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from steerlens.errors import SteerlensError
 
 NO_TOKEN = -1
 """The "token" of a row without a distribution, where raising an error would need a synchronisation."""
+
+
+class BrokenRow(SteerlensError):
+    """A row has no distribution to draw from."""
+
+
+class Gate:
+    """Makes broken rows NaN throughout, so that nothing finite can be made of them, and says so once.
+
+    Args:
+        leaves: how many distinct conditions the job has.
+        unsteered: which of them is the model as it is, if one is.
+    """
+
+    def __init__(self, leaves: int, *, unsteered: int | None) -> None:
+        self._leaves, self._unsteered = leaves, unsteered
+        self._broken: Tensor | None = None
+
+    def passed(self, logits: Float[Tensor, "cells d_vocab"], leaf: Int[Tensor, " cells"]) -> Tensor:
+        """The logits, with nothing but NaN in broken rows; `leaf` says whose each row is. Waits for no device."""
+        broken = ~logits.amax(-1).isfinite()
+        if self._broken is None:
+            self._broken = torch.zeros(self._leaves, dtype=torch.long, device=logits.device)
+        self._broken.index_add_(0, leaf, broken.long())
+        if logits.device.type == "cpu" and not bool(broken.any()):
+            return logits
+        return logits.masked_fill(broken[:, None], math.nan)
+
+    def report(self, leaf_of: Sequence[int]) -> None:
+        """A warning that names the conditions with broken rows (by their number in the job), if there are any.
+
+        Raises:
+            SteerlensError: the unsteered model is among them: there is nothing to compare with.
+        """
+        if self._broken is None:
+            return
+        leaves = set(self._broken.nonzero()[:, 0].tolist())
+        if self._unsteered in leaves:
+            raise SteerlensError(
+                "the unsteered model's own logits hold NaN or infinity; load it with dtype='float32', or look at its "
+                "weights"
+            )
+        if leaves:
+            numbers = [number for number, leaf in enumerate(leaf_of) if leaf in leaves]
+            several = f"{', '.join(map(str, numbers[:8]))}{', …' if len(numbers) > 8 else ''}"
+            warnings.warn(
+                f"steering overflows the model under condition {several} (of {len(leaf_of)}, from 0): its numbers are "
+                "NaN; use a smaller coefficient, or load the model in float32",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
 
 def settled(tokens: Int64[Tensor, "batch"], largest: Float[Tensor, "batch"]) -> Int64[Tensor, "batch"]:
@@ -31,7 +85,7 @@ def refuse_broken(largest: Float[Tensor, "batch"], *, first_row: int = 0) -> Non
     """Raise if a row has no distribution; first_row is the place of the first of these in the whole batch."""
     for row, value in enumerate(largest.tolist(), first_row):
         if not math.isfinite(value):
-            raise SteerlensError(
+            raise BrokenRow(
                 f"row {row}: the largest logit (after temperature and penalty) is {value}; needs a finite one: weaken "
                 "the steering, raise the temperature, or compute in float32"
             )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steerlens.engine.broken_rows import Gate
 from steerlens.engine.budget import row_limit, slice_rows
 from steerlens.engine.growing import (
     can_grow_by_hooks,
@@ -80,6 +81,8 @@ class Job:
     ) -> Iterator[Cells]:
         """The logits of all wanted positions of the job, slice by slice; nothing is kept.
 
+        Rows without a distribution (steering that overflows) are NaN throughout, and a warning names their conditions.
+
         Args:
             first: a condition of the job whose cells come before those of all others, passage by passage.
             batch_size: rows that run together; by default what fits the memory.
@@ -88,7 +91,7 @@ class Job:
 
         Raises:
             SteerlensError: a vector that does not fit its prompt; a budget given that is too small for one row; a
-                device that runs out of memory all the same.
+                device that runs out of memory all the same; an unsteered model whose logits are NaN or infinite.
         """
         hooked = has_live_hooks(self.model)
         way = way or self._way(hooked)
@@ -115,6 +118,8 @@ class Job:
         bank = Bank(self.tree.vectors())
         place_of = {leaf: place for place, leaf in enumerate(self.tree.leaves)}
         clean: Tensor | None = None
+        unsteered = self.tree.leaves.index(self.tree.root) if self.tree.root in self.tree.leaves else None
+        gate = Gate(len(self.tree.leaves), unsteered=unsteered)
         for batch in plan:
             try:
                 if way == "walk":
@@ -128,7 +133,9 @@ class Job:
                     f"{'give a smaller batch_size or memory_budget' if rows > 1 else 'shorten the text'}"
                 ) from None
             leaves = [place_of[leaf] for leaf in batch.leaves]
-            yield from at_end.slices(leaves, at_once)
+            for cells in at_end.slices(leaves, at_once):
+                yield replace(cells, logits=gate.passed(cells.logits, cells.leaf))
+        gate.report(self.tree.leaf_of)
 
     def _way(self, hooked: bool) -> Way:
         if hooked:

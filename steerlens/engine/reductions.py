@@ -45,7 +45,7 @@ class NextTokens:
         conditions: the conditions of the job.
         prompts: token ids of the prompts, BOS included.
         logprobs: log-probability of each target.
-        ranks: how many tokens are more likely than the target (0: it is the most likely).
+        ranks: how many tokens are more likely than the target (0: it is the most likely; −1: there is no distribution).
         set_logprobs: log-probability that the next token is one of the set.
         entropy: of the distribution.
         kl: KL(condition ‖ base).
@@ -205,8 +205,8 @@ class _Reduction:
             mine = logprobs.gather(1, ids)
             self._put("logprobs", cells, mine)
             if self._ranks:
-                above = [(logprobs > mine[:, i : i + 1]).sum(1) for i in range(ids.shape[1])]
-                self._put("ranks", cells, torch.stack(above, 1))
+                above = torch.stack([(logprobs > mine[:, i : i + 1]).sum(1) for i in range(ids.shape[1])], 1)
+                self._put("ranks", cells, above.masked_fill(mine.isnan(), -1))
         if self._sets is not None:
             self._sets = [ids.to(logits.device) for ids in self._sets]
             self._put("set_logprobs", cells, torch.stack([logprobs[:, ids].logsumexp(1) for ids in self._sets], 1))
@@ -260,7 +260,7 @@ def _expectation(
 ) -> Float[Tensor, " cells"]:
     """The mean of `values` over each distribution; what has probability 0 does not count, be it infinite."""
     p = logprobs.exp()
-    return torch.where(p > 0, p * values, 0.0).sum(1)
+    return torch.where(p == 0, 0.0, p * values).sum(1)
 
 
 def _target_table(targets: object, n_prompts: int, vocab: int) -> Int[Tensor, "prompt target"] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -187,8 +189,12 @@ def test_the_mean_over_prompts_is_the_mean_of_the_prompts(gpt2) -> None:
 def test_conditions_without_effect_and_equal_ones_have_their_rows(gpt2) -> None:
     vector = sl.actadd(gpt2, "Love", "Hate", layer=1)
     shift = sl.logit_shift(gpt2, PROMPT, [None, 0 * vector, 2 * vector, 2 * vector], top_k=2)
-    assert shift.frame["condition"].unique().tolist() == [1, 2, 3]
-    assert (shift.frame.query("condition == 1")["shift"] == 0).all()
+    assert shift.frame["condition"].unique().tolist() == [2, 3], "where nothing moves no token is named"
+    assert shift.summary["condition"].unique().tolist() == [0, 1, 2, 3]
+    followed = sl.logit_shift(gpt2, PROMPT, [0 * vector, 2 * vector], top_k=2, follow=" wedding").frame
+    assert (followed.query("condition == 1")["shift"] == 0).all() and (
+        followed.query("condition == 1")["top"] == ""
+    ).all()
     again = shift.frame.query("condition == 3")["shift"].to_numpy()
     np.testing.assert_allclose(shift.frame.query("condition == 2")["shift"], again, atol=1e-6)
     assert (again != 0).any()
@@ -257,3 +263,26 @@ def test_weddings_rise_on_the_embedded_model(demo) -> None:
     followed = shift.frame.query("followed")
     assert (followed["shift"] > 1).all(), "steering towards weddings makes words of weddings likelier"
     assert (followed["rank_steered"] < followed["rank_base"]).all()
+
+
+def test_nothing_rises_where_no_vector_reaches(gpt2) -> None:
+    vector = 3 * sl.actadd(gpt2, " Love", " Hate", layer=1).at(1).on(4)
+    shift = sl.logit_shift(gpt2, PROMPT, vector, positions="all", top_k=3)
+    assert set(shift.frame["position"]) == set(shift.summary["position"]) - {0, 1, 2, 3}
+    named = shift.frame[shift.frame["top"] != ""]
+    assert (named["shift"] * np.where(named["top"] == "rise", 1, -1) > 0).all()
+
+
+def test_what_overflows_is_no_number(gpt2) -> None:
+    vector = sl.actadd(gpt2, " Love", " Hate", layer=1)
+    # A residual stream whose mean is infinite (what half precision does at coefficients of a thousand).
+    much = dataclasses.replace(vector, values=torch.full_like(vector.values, 3e38)).at(-1).on("last")
+    with pytest.warns(RuntimeWarning, match=r"overflows the model under condition 2 \(of 3"):
+        shift = sl.logit_shift(gpt2, PROMPT, [2 * vector, much], top_k=2, follow=" wedding")
+    lost, kept = (shift.summary[shift.summary["condition"] == number] for number in (2, 1))
+    assert lost[["kl", "entropy", "top_prob"]].isna().all(axis=None)
+    assert lost["top_token"].tolist() == [""]
+    assert kept[["kl", "entropy", "top_prob"]].notna().all(axis=None)
+    rows = shift.frame[shift.frame["condition"] == 2]
+    assert rows["top"].tolist() == [""], "only the followed token is there"
+    assert rows[["shift", "kl_part", "rank_steered", "prob_steered"]].isna().all(axis=None)

@@ -16,7 +16,7 @@ from steerlens.engine.reductions import reduce_next_tokens
 from steerlens.experiments.knowledge.cloze import Cloze
 from steerlens.experiments.shared.ledger import Ledger
 from steerlens.experiments.shared.progress import progress_bar
-from steerlens.measures.statistics import paired_difference, wilson_interval
+from steerlens.measures.statistics import Interval, paired_difference, wilson_interval
 from steerlens.models import HookedModel
 from steerlens.steering import Condition
 
@@ -93,6 +93,9 @@ def precision_frame(sentences: pd.DataFrame, asked: Sequence[Asked], ks: Sequenc
             hits, before = (ranks[number] < k).astype(float), (ranks[0] < k).astype(float)
             share = wilson_interval(float(hits.sum()), hits.size)
             change = None if one.role == "unsteered" else paired_difference(hits, before, kind="share")
+            if (ranks[number] < 0).any():  # steering that overflowed: no distribution, so nothing to hit or miss
+                share = Interval(math.nan, math.nan, math.nan, hits.size, share.level)
+                change = None
             rows.append(
                 {
                     "condition": number,
