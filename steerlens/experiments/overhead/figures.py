@@ -10,9 +10,7 @@ from steerlens.figures.columns import require
 from steerlens.figures.intervals import error_bars
 
 
-def premium_by_size(
-    frame: pd.DataFrame, times: pd.DataFrame, *, title: str = "What steering adds to the time"
-) -> go.Figure:
+def premium_by_size(frame: pd.DataFrame, times: pd.DataFrame, *, title: str = "Time that steering adds") -> go.Figure:
     """Premium against the number of parameters, one point with its 95 % interval per model, the seeds as small points.
 
     `frame` and `times` as in `Overhead`. Two kinds: with the extraction of the vector, as in the paper, and without.
@@ -32,7 +30,7 @@ def premium_by_size(
     place = {model: size if several else 0.0 for model, size in zip(data["model"], data["parameters"], strict=True)}
     kinds = (
         ("with extraction, as in the paper", "premium", "low", "high", theme.BLUE, "circle", -1),
-        ("a further pass", "premium_forward", "forward_low", "forward_high", theme.ORANGE_RED, "square", 1),
+        ("without extraction", "premium_forward", "forward_low", "forward_high", theme.ORANGE_RED, "square", 1),
     )
     for name, column, low, high, colour, symbol, side in kinds:
         extra = times["extraction"] if column == "premium" else 0.0
@@ -71,7 +69,7 @@ def premium_by_size(
                 hovertemplate="%{hovertext}<extra></extra>",
             )
         )
-    figure.update_yaxes(title_text="premium in time", tickformat="+.1%", zeroline=False)
+    figure.update_yaxes(title_text="premium", tickformat="+.1%", zeroline=False)
     if several:
         figure.update_xaxes(type="log", title_text="parameters")
     else:

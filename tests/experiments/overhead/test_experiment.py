@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import itertools
 import random
@@ -16,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import steerlens as sl
-from steerlens.experiments.overhead.experiment import QUICK, alternate, overhead, premium
+from steerlens.experiments.overhead import timing
+from steerlens.experiments.overhead.experiment import QUICK, overhead
+from steerlens.experiments.overhead.premium import premium
+from steerlens.experiments.overhead.timing import PassTimes, alternate
 from tests.conftest import live_hooks, loaded
-
-# By its path: the package gives the function of that name.
-module = importlib.import_module("steerlens.experiments.overhead.experiment")
 
 SMALL: dict[str, Any] = {"batch": 2, "tokens": 12, "forwards": 4, "seeds": 3, "warm_up": 1}
 
@@ -122,13 +121,13 @@ def test_a_clock_that_ticks_at_every_look(any_model) -> None:
 def test_what_runs_is_the_model_and_the_model_steered(any_model, monkeypatch) -> None:
     seen: list[tuple[int, ...]] = []
     added: list[Any] = []
-    real = module.steer
+    real = timing.steer
 
     def watching(model: Any, vector: Any) -> Any:
         added.append(vector)
         return real(model, vector)
 
-    monkeypatch.setattr(module, "steer", watching)
+    monkeypatch.setattr(timing, "steer", watching)
     handle = any_model.blocks[0].register_forward_pre_hook(lambda block, args: seen.append(tuple(args[0].shape[:2])))
     before = live_hooks(any_model)
     state = torch.random.get_rng_state()
@@ -145,7 +144,9 @@ def test_what_runs_is_the_model_and_the_model_steered(any_model, monkeypatch) ->
 
 
 def test_tokens_differ_by_seed_and_come_again(any_model) -> None:
-    job = module._Job(any_model, sl.PromptPair("a", "b"), 0, 1.0, 32, 50, 1, lambda: 0.0)
+    job = PassTimes(
+        any_model, sl.PromptPair("a", "b"), 0, coeff=1.0, batch=32, tokens=50, forwards=1, clock=lambda: 0.0
+    )
     assert job.random_tokens(1).shape == (32, 50)
     assert torch.equal(job.random_tokens(1), job.random_tokens(1))
     assert not torch.equal(job.random_tokens(1), job.random_tokens(2))
@@ -209,7 +210,7 @@ def test_page(any_model, tmp_path: Path) -> None:
         ({"forwards": 0}, "forwards must be"),
         ({"seeds": True}, "seeds must be"),
         ({"layer": 3}, "layer 3 is out of range for a model of 3 layers; use 0 to 2"),
-        ({"tokens": 65}, "tokens=65, but the model reads 64"),
+        ({"tokens": 65}, "tokens=65 exceeds the model's context of 64"),
         ({"tokens": 3}, "the vector spans"),
     ],
 )
