@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import re
@@ -13,13 +12,11 @@ import pytest
 import torch
 
 import steerlens as sl
+from steerlens.experiments.gallery import completing
 from steerlens.experiments.gallery.examples import EXAMPLES, Addition, Example
 from steerlens.experiments.gallery.experiment import QUICK, gallery
 from tests.conftest import plain_model
 from tests.reference import block_inputs
-
-# By its path: the package gives the function of that name.
-module = importlib.import_module("steerlens.experiments.gallery.experiment")
 
 NAMES = ["love", "love without minus hate", "love and weddings at once"]
 COMMON = Example(
@@ -59,7 +56,7 @@ def test_completions_are_those_of_generate(result, any_model) -> None:
 
 
 def test_an_addition_without_a_negative_is_the_activations_themselves(any_model) -> None:
-    vector = module._vector(any_model, Addition("Love", None, 6, 10), 1)
+    vector = completing.addition_vector(any_model, Addition("Love", None, 6, 10), 1)
     ids = any_model.to_tokens("Love")[0].tolist()
     expected = 10 * block_inputs(plain_model("gpt2"), ids)[1]
     expected -= expected.mean(-1, keepdim=True)  # this model's residual stream is centred
@@ -108,7 +105,7 @@ def test_an_example_that_does_not_fit_is_told(any_model) -> None:
 
 def test_a_stopped_run_goes_on(any_model, result, tmp_path: Path, monkeypatch) -> None:
     calls: list[str] = []
-    real = module.generate
+    real = completing.generate
 
     def stopping(model: Any, prompt: str, *args: Any, **kwargs: Any) -> Any:
         calls.append(prompt)
@@ -116,7 +113,7 @@ def test_a_stopped_run_goes_on(any_model, result, tmp_path: Path, monkeypatch) -
             raise KeyboardInterrupt
         return real(model, prompt, *args, **kwargs)
 
-    monkeypatch.setattr(module, "generate", stopping)
+    monkeypatch.setattr(completing, "generate", stopping)
     store = tmp_path / "parts.sqlite"
     with pytest.raises(KeyboardInterrupt):
         gallery(any_model, **SMALL, store=store)
@@ -137,6 +134,7 @@ def test_the_examples_are_those_of_the_post() -> None:
     assert all(0 <= part.layer < 48 for one in EXAMPLES for part in one.additions)
     assert (
         inspect.signature(gallery).parameters["top_p"].default == 0.3
+        and inspect.signature(gallery).parameters["max_new_tokens"].default == 50
         and inspect.signature(gallery).parameters["best_of"].default == 3
     )
     assert set(QUICK) <= set(inspect.signature(gallery).parameters)
@@ -156,7 +154,9 @@ def test_page_shows_the_best_and_all(result, tmp_path: Path) -> None:
         ({"examples": ["lve"]}, "no example is called 'lve'; there are love"),
         ({"examples": []}, "examples is empty"),
         ({"examples": ["love", "love"]}, "two examples have one name"),
-        ({"n": 0}, "n must be"),
+        ({"n": 0}, "n is 0; needs"),
+        ({"sampling": 7}, "give a Sampling"),
+        ({"max_tokens": 7}, "no option 'max_tokens'; did you mean max_new_tokens"),
         ({"best_of": 0}, "best_of must be"),
         ({"control": "placebo"}, "control='placebo'"),
         ({"scale_layers": False}, "layer 6 is out of range"),
