@@ -12,13 +12,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PYTEST = $(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1 )$(1)/bin/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) )$(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tl4 check format notebooks install dev clean distclean
+.PHONY: help demo smollm2 test test-tl4 check format notebooks install dev clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: .venv/.core  ## steer the embedded model at every layer; prints a table, writes an HTML page (ARGS="--help")
 	.venv/bin/steerlens demo $(ARGS)
+
+smollm2: .venv/.dev  ## fetch SmolLM2-135M-Instruct into the cache (98 MB), for load_model("smollm2") and the real tests
+	.venv/bin/python -c 'from steerlens.models import smollm2; print(smollm2.fetch(tell=print))'
 
 test: .venv/.dev  ## run the tests on TransformerLens 3.9 (ARGS="tests/engine -x", WORKERS=2)
 	$(call PYTEST,.venv)

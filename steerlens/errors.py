@@ -38,3 +38,8 @@ def visible(text: str) -> str:
 
 def _acts(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line of at most 200 characters; its name if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,5 +1,6 @@
 """Models: loading, what the rest may rely on, and the only code that knows which TransformerLens it is."""
 
+from steerlens.models.cache_folder import cache_folder
 from steerlens.models.checkpoints import DEMO_MODEL_PATH
 from steerlens.models.decoding import Decoder, Decoders, PrefixDecoder, WholeDecoder, walkable
 from steerlens.models.fingerprint import fingerprint
@@ -30,6 +31,7 @@ __all__ = [
     "ModelStamp",
     "PrefixDecoder",
     "WholeDecoder",
+    "cache_folder",
     "decode_logits",
     "expand_cache",
     "final_logits",

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from steerlens import demo
-from steerlens.errors import SteerlensError
+from steerlens.errors import SteerlensError, first_line
+from steerlens.models import smollm2
+from steerlens.models.gguf_files import read_gguf
 
 DEMO_MODEL_PATH = demo.MODEL
 """Directory of the embedded model (Hugging Face layout)."""
@@ -23,7 +25,8 @@ def read_checkpoint(source: str | Path, tokenizer: Any, **options: Any) -> tuple
     """A Hugging Face model, its tokenizer, and what to call it.
 
     Args:
-        source: `"demo"`, a directory in Hugging Face layout, a name of the hub or an alias of TransformerLens.
+        source: `"demo"`, `"smollm2"`, a directory in Hugging Face layout, a GGUF file, a name of the hub or an alias
+            of TransformerLens.
         tokenizer: taken instead of the one beside the weights, unless None.
         options: for Hugging Face's `from_pretrained`: `dtype`, `device_map`.
 
@@ -32,7 +35,10 @@ def read_checkpoint(source: str | Path, tokenizer: Any, **options: Any) -> tuple
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path = _demo_path() if source == "demo" else Path(source)
+    ours = {"demo": _demo_path, "smollm2": smollm2.directory}.get(str(source))
+    path = ours() if ours else Path(source)
+    if path.suffix.lower() == ".gguf" and not path.is_dir():
+        return read_gguf(path, tokenizer, **options)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise SteerlensError(f"{path} holds no config.json; give a directory in Hugging Face layout")
@@ -41,7 +47,7 @@ def read_checkpoint(source: str | Path, tokenizer: Any, **options: Any) -> tuple
             model = AutoModelForCausalLM.from_pretrained(path, **options)
         except Exception as error:  # the reasons are as many as file formats; each is the user's to read
             raise SteerlensError(f"cannot read a model from {path}: {first_line(error)}") from None
-        return model, tokenizer, "demo" if source == "demo" else path.name
+        return model, tokenizer, {"demo": "demo", "smollm2": smollm2.NAME}.get(str(source), path.name)
     name = str(source)
     looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_like_a_path and official_name(name) is None:
@@ -52,11 +58,6 @@ def read_checkpoint(source: str | Path, tokenizer: Any, **options: Any) -> tuple
         return AutoModelForCausalLM.from_pretrained(repo, local_files_only=local, **options), tokenizer, name
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a device that is not there, or too small
         raise unavailable(name, error) from None
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in a line of at most 200 characters; its name if it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def official_name(name: str) -> str | None:
@@ -86,7 +87,7 @@ def unavailable(name: str, error: Exception) -> SteerlensError:
         return SteerlensError(
             f"model {name!r} must be downloaded and the Hugging Face hub cannot be reached; connect, or use 'demo'"
         )
-    near = difflib.get_close_matches(name, ["demo", *_known_names()], n=3, cutoff=0.6)
+    near = difflib.get_close_matches(name, ["demo", "smollm2", *_known_names()], n=3, cutoff=0.6)
     hint = f"; did you mean {', '.join(map(repr, near))}?" if near else "; try 'demo', 'gpt2', or a local directory"
     if offline:
         return SteerlensError(f"no model {name!r} on this machine, and the Hugging Face hub cannot be reached{hint}")

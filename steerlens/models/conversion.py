@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +44,30 @@ def hooked_transformer(hf_model: Any, tokenizer: Any, *, name: str, processing: 
     cfg.model_name, cfg.tokenizer_name = name, None
     model = HookedTransformer(cfg, tokenizer, move_to_device=False)
     layer_norm = str(cfg.normalization_type).startswith("LN")
-    model.load_and_process_state_dict(
-        state,
-        fold_ln=processing,
-        center_writing_weights=processing and layer_norm,  # RMS norm is not blind to the mean
-        center_unembed=processing,
-        fold_value_biases=processing,
-        refactor_factored_attn_matrices=False,
-    )
+    with _weights_go_straight_to_their_module(model):
+        model.load_and_process_state_dict(
+            state,
+            fold_ln=processing,
+            center_writing_weights=processing and layer_norm,  # RMS norm is not blind to the mean
+            center_unembed=processing,
+            fold_value_biases=processing,
+            refactor_factored_attn_matrices=False,
+        )
     return model
+
+
+@contextmanager
+def _weights_go_straight_to_their_module(model: Any) -> Iterator[None]:
+    """TransformerLens loads one weight at a time, and PyTorch walks all modules for each: half of all loading."""
+
+    def load(state: Mapping[str, torch.Tensor], strict: bool = True, assign: bool = False) -> None:
+        for name, value in state.items():
+            path, _, last = name.rpartition(".")
+            with suppress(AttributeError):  # a weight that this model has no place for, as with strict=False
+                model.get_submodule(path).load_state_dict({last: value}, strict=False, assign=assign)
+
+    model.load_state_dict = load
+    try:
+        yield
+    finally:
+        del model.load_state_dict

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from steerlens.errors import SteerlensError
+from steerlens.errors import SteerlensError, first_line
 from steerlens.models.bridging import bridged, own_tokenizer
-from steerlens.models.checkpoints import first_line, read_checkpoint
+from steerlens.models.checkpoints import read_checkpoint
 from steerlens.models.devices import Device, read_device
 from steerlens.models.protocol import HookedModel
 
