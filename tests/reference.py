@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 ARCHITECTURES = ("gpt2", "llama", "opt", "gptj")
 N_LAYERS, D_MODEL, N_CTX = 3, 32, 64
+RANGES = ("all", "prompt", "generated", "from_last")  # placements of one row at many positions
 
 
 def tiny_model(
@@ -125,12 +126,14 @@ def greedy(hf_model: Any, ids: Sequence[int], n: int, additions: Any = None) -> 
 def placed(values: Tensor, placement: str | int, length: int, *, first: int = 1, total: int | None = None) -> Tensor:
     """`values` [n d_model] as rows of zeros and values for a prompt of `length` tokens, from the words of the docs.
 
-    `total` is the length with generated tokens, which only "all" touches; `first` is the first position after BOS.
+    `total` is the length with generated tokens, which "all", "generated" and "from_last" touch; `first` is the first
+    position after BOS.
     """
     n, total = len(values), total or length
     rows = torch.zeros(total, values.shape[1])
-    if placement == "all":
-        rows[first:] = values[0]
+    if placement in RANGES:
+        first = {"generated": length, "from_last": length - 1}.get(placement, first)
+        rows[first : length if placement == "prompt" else total] = values[0]
         return rows
     starts = {"front": 0, "mid": length // 2 - n // 2, "back": length - n, "last": length - 1}
     start = starts[placement] if isinstance(placement, str) else placement % length

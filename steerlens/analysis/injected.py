@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
 from steerlens.models import HookedModel
 from steerlens.steering import Injection
-from steerlens.steering.placement import check_fit, first_positions
+from steerlens.steering.beginnings import Beginning
+from steerlens.steering.placement import check_fit, rows_at
 
 
-def injected_rows(model: HookedModel, injection: Injection, length: int) -> dict[int, int]:
-    """{position in the prompt (BOS at 0): row of the vector} for a prompt of `length` tokens.
+def injected_rows(model: HookedModel, injection: Injection, ids: Sequence[int]) -> dict[int, int]:
+    """{position in the prompt (BOS at 0): row of the vector} for a prompt of tokens `ids`.
 
     Raises:
         SteerlensError: the vector does not fit the prompt.
     """
     placement, span = injection.placement, injection.vector.n_positions
     assert placement is not None
-    check_fit(placement, span, length)
-    if placement == "all":
-        return dict.fromkeys(range(1 if model.cfg.default_prepend_bos else 0, length), 0)
-    first = int(first_positions(placement, span, torch.tensor([length])))
-    return {first + row: row for row in range(span)}
+    check_fit(placement, span, len(ids))
+    after_bos = Beginning.of(model).after_bos(ids)
+    return rows_at(placement, span, length=len(ids), after_bos=after_bos, total=len(ids))

@@ -162,20 +162,21 @@ def _norms(model: HookedModel, prompts: Sequence[str], conditions: Sequence[Cond
     """vector_norm, resid_norm, norm_ratio for every condition × prompt, in that order."""
     layers = sorted({injection.vector.layer for one in conditions for injection in one.injections})
     streams = []
-    for text in prompts:
-        ids = torch.tensor([prompt_ids(model, text)], device=model.cfg.device)
+    rows_of_ids = [prompt_ids(model, text) for text in prompts]
+    for row_ids in rows_of_ids:
+        ids = torch.tensor([row_ids], device=model.cfg.device)
         mask = torch.ones_like(ids)
         found = resid_pre(model, ids, layers, attention_mask=mask, live_hooks=True)
         streams.append({layer: values[0].norm(dim=-1).cpu() for layer, values in found.items()})
     rows = []
     for condition in conditions:
-        for stream in streams:
+        for row_ids, stream in zip(rows_of_ids, streams, strict=True):
             row = dict.fromkeys(_NORMS, float("nan"))
             for injection in condition.injections:
                 vector = injection.vector
                 here = stream[vector.layer]
                 own = vector.norms.cpu()
-                places = injected_rows(model, injection, len(here))
+                places = injected_rows(model, injection, row_ids)
                 pairs = [(own[i], here[at]) for at, i in places.items() if own[i] > 0]
                 if pairs:
                     mine, theirs = torch.tensor(pairs).unbind(1)

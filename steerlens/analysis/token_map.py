@@ -144,7 +144,7 @@ def token_map(model: HookedModel, prompt: str, steering: Steering, *, placement:
         stream = _input_of(model, tokens, mask, name)
         with steer(model, Condition((injection,))) as receipts:
             model(tokens, attention_mask=mask)
-        went = injected_rows(model, injection, len(ids))
+        went = injected_rows(model, injection, ids)
         if set(receipts[0].positions) != set(went):
             raise RuntimeError(f"the receipt says positions {receipts[0].positions}, the map {sorted(went)}")
         made_of = _made_of(model, vector)

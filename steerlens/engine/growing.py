@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steerlens.engine.jobs import Bank, Growth
+from steerlens.engine.growths import Bank, Growth
 from steerlens.models import HookedModel, is_bridge, resid_pre_hook, stamp
 from steerlens.steering.vectors import SteeringVector
 

@@ -21,9 +21,11 @@ from steerlens.engine.growing import (
     run_all_rows,
     walk_blocks,
 )
-from steerlens.engine.jobs import Bank, Batch, Branch, Growth, Passage, Tree, batches, grown, laid_out
+from steerlens.engine.growths import Bank, Growth, Prompts, grown, laid_out
+from steerlens.engine.jobs import Batch, Branch, Passage, Tree, batches
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, final_logits, is_bridge, require_model
+from steerlens.steering.beginnings import Beginning
 from steerlens.steering.conditions import Condition
 from steerlens.steering.tokens import pad_id
 
@@ -68,7 +70,10 @@ class Job:
             SteerlensError: no model of TransformerLens; a vector of another model.
         """
         require_model(model)
-        return Job(model, tuple(passages), Tree.of(model, conditions))
+        job = Job(model, tuple(passages), Tree.of(model, conditions))
+        if all(passage.prompt_length == len(passage.ids) for passage in job.passages):
+            _check_reached(job.tree)
+        return job
 
     @torch.no_grad()
     def cells(
@@ -179,8 +184,8 @@ class Job:
             growths, order = self._grown(batch, bank)
             logits = grow_by_hooks(self.model, tokens, growths, bank, **options)
         else:
-            order, lengths = list(batch.leaves), torch.tensor([one.prompt_length for one in passages])
-            growths = laid_out(batch, lengths, bank, first_position=_first_position(self.model))
+            order = list(batch.leaves)
+            growths = laid_out(batch, self._prompts(batch), bank)
             tokens = tokens.repeat(len(order), 1)
             if masked or not is_bridge(self.model):
                 options["attention_mask"] = torch.ones_like(tokens)
@@ -197,15 +202,11 @@ class Job:
 
     def _grown(self, batch: Batch, bank: Bank) -> tuple[list[Growth], list[Branch]]:
         """A growing batch; all its indices go to the device at once, so that nothing waits between the blocks."""
-        growths, order = grown(
-            batch,
-            self.tree.root,
-            torch.tensor([self.passages[i].prompt_length for i in batch.passages]),
-            bank,
-            n_layers=self.model.cfg.n_layers,
-            first_position=_first_position(self.model),
-        )
+        growths, order = grown(batch, self.tree.root, self._prompts(batch), bank, n_layers=self.model.cfg.n_layers)
         return [growth.to(self.model.cfg.device) for growth in growths], order
+
+    def _prompts(self, batch: Batch) -> Prompts:
+        return Prompts.of([self.passages[i] for i in batch.passages], Beginning.of(self.model))
 
 
 class _AtEnd:
@@ -259,6 +260,13 @@ def _columns(passages: Sequence[Passage]) -> list[int]:
     return sorted({column for passage in passages for column in range(passage.first, passage.stop)})
 
 
-def _first_position(model: HookedModel) -> int:
-    """Where placement `"all"` begins: behind BOS."""
-    return 1 if model.cfg.default_prepend_bos else 0
+def _check_reached(tree: Tree) -> None:
+    """Nothing, if every vector has a position to go to where there are only prompts."""
+    for leaf in tree.leaves:
+        for branch in leaf.path():
+            for injection in branch.injections:
+                if injection.placement == "generated":
+                    raise SteerlensError(
+                        f"the vector {injection.vector.label!r} goes to generated tokens only, and a prompt has none; "
+                        "use placement='from_last', or score a text that goes on from a prompt="
+                    )

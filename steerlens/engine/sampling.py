@@ -1,7 +1,7 @@
 """Completions under many conditions: prefill once per condition and prompt, then decode every sample together.
 
 The injection touches the prompt only, so it is paid for once: its keys and values are in the cache that all samples of
-a condition share; decoding needs no hook (placement `"all"` excepted, which touches generated tokens by definition).
+a condition share; decoding needs no hook (but for placements that touch generated tokens, such as `"all"`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from steerlens.engine.token_counts import TokenCounts
 from steerlens.errors import SteerlensError
 from steerlens.models import Decoders, HookedModel, PrefixDecoder, WholeDecoder, prefill
 from steerlens.steering.conditions import Condition
-from steerlens.steering.injection import Part, Receipt, injecting
+from steerlens.steering.injection import injecting
+from steerlens.steering.parts import Part
+from steerlens.steering.placement import reaches_later
+from steerlens.steering.receipts import Receipt
 from steerlens.steering.tokens import end_id, pad_id, pad_left
 
 # Rows that have ended leave the batch when they are this share of it: each departure copies the cache.
@@ -222,7 +225,7 @@ def _sample_batch(
     # Of each live row, on the host as indices of parts are (whatever default device the caller has set).
     unit_of = torch.arange(units, device="cpu").repeat_interleave(samples)
     by_unit = [(part, unit) for unit, mine in enumerate(parts) for part in mine]
-    late = [(part, unit) for part, unit in by_unit if part.placement == "all" or not use_cache]
+    late = [(part, unit) for part, unit in by_unit if reaches_later(part.placement) or not use_cache]
     with _injecting(model, [part.on_rows(torch.tensor([unit], device="cpu")) for part, unit in by_unit]):
         logits, cache = prefill(model, prompt_tokens, prompt_mask, use_cache=use_cache)
     # A bridge spread over several devices gives its logits on the last of them.

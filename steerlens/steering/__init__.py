@@ -3,10 +3,13 @@
 from steerlens.steering.conditions import Condition, Injection, Steering, as_condition, as_conditions, check_conditions
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction import actadd, mean_difference, pca, probe
-from steerlens.steering.injection import Part, Receipt, Session, injecting, steer
+from steerlens.steering.injection import injecting, steer
 from steerlens.steering.pairs import PaddedPair, PromptPair
+from steerlens.steering.parts import Part
 from steerlens.steering.placement import Placement
 from steerlens.steering.random_vectors import random_like
+from steerlens.steering.receipts import Receipt
+from steerlens.steering.sessions import Session
 from steerlens.steering.vectors import SteeringVector, check_vector
 
 __all__ = [

@@ -5,13 +5,14 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Literal
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from steerlens.arguments import shown
 from steerlens.errors import SteerlensError
 
-Placement = Literal["front", "mid", "back", "all", "last"] | int
+Placement = Literal["front", "mid", "back", "all", "prompt", "generated", "from_last", "last"] | int
 """Where a vector of n positions goes in a prompt of L tokens (BOS counted):
 
 - `"front"`: positions 0 … n−1 (ActAdd; the BOS row of an ActAdd vector is zero);
@@ -19,12 +20,20 @@ Placement = Literal["front", "mid", "back", "all", "last"] | int
 - `"back"`: the last n positions of the prompt;
 - an index: from that position on, negative ones counted from the end of the prompt;
 - `"last"`: a one-position vector at the last position of the prompt; later tokens are not touched;
-- `"all"`: a one-position vector at every position after BOS, every later (generated) token included.
+- `"all"`: a one-position vector at every position after BOS, every later (generated) token included;
+- `"prompt"`: a one-position vector at every position of the prompt after BOS; later tokens are not touched;
+- `"generated"`: a one-position vector at every token after the prompt, and at no position of the prompt;
+- `"from_last"`: a one-position vector at the last position of the prompt and at every later token, which are the
+  positions that generated tokens are predicted from (Contrastive Activation Addition, arXiv 2312.06681, section 3).
 
-All but `"all"` are fixed by the prompt: tokens generated later do not move them and are not touched.
+The prompt is what the model is first run on: what later passes add to a key-value cache, what `generate` appends, and
+the text that `score` is asked about are later tokens. They never move a placement. What counts as BOS is read from the
+tokens: the BOS tokens that a prompt begins with, whoever put them there.
 """
 
-NAMES = ("front", "mid", "back", "all", "last")
+NAMES = ("front", "mid", "back", "all", "prompt", "generated", "from_last", "last")
+_RANGES = ("all", "prompt", "generated", "from_last")
+_WITHOUT_END = torch.iinfo(torch.long).max
 
 
 def check_placement(placement: Placement) -> None:
@@ -38,13 +47,41 @@ def check_placement(placement: Placement) -> None:
         raise SteerlensError(f"placement {shown(placement)} is unknown; use one of {', '.join(NAMES)}, or an index")
 
 
+def is_range(placement: Placement) -> bool:
+    """Whether one row of a vector goes to as many positions as there are, instead of each row to one."""
+    return placement in _RANGES
+
+
+def takes_one_position(placement: Placement) -> bool:
+    """Whether only a vector of one position can go there."""
+    return placement == "last" or is_range(placement)
+
+
+def reaches_later(placement: Placement) -> bool:
+    """Whether it touches what comes after the prompt."""
+    return placement in ("all", "generated", "from_last")
+
+
 def needs_length(placement: Placement) -> bool:
-    """Whether the positions depend on the length of the prompt."""
-    return placement in ("mid", "back", "last") or (isinstance(placement, int) and placement < 0)
+    """Whether the positions that it touches in a prompt depend on where the prompt ends."""
+    return placement in ("mid", "back", "last", "from_last") or (isinstance(placement, int) and placement < 0)
+
+
+def bounds(
+    placement: Placement, lengths: Int[Tensor, " rows"], after_bos: Int[Tensor, " rows"]
+) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
+    """The first position of a range (see `is_range`), and the first one behind it, in sequences of any length.
+
+    Args:
+        lengths: of the prompts.
+        after_bos: the first position after BOS in each.
+    """
+    first = {"generated": lengths, "from_last": lengths - 1}.get(str(placement), after_bos)
+    return first, lengths if placement == "prompt" else torch.full_like(lengths, _WITHOUT_END)
 
 
 def first_positions(placement: Placement, span: int, lengths: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
-    """The first position that a vector of `span` positions covers, for prompts of the given lengths (not `"all"`)."""
+    """The first position that a vector of `span` positions covers, for prompts of the given lengths (no range)."""
     if placement == "front":
         return lengths * 0
     if placement == "mid":
@@ -57,13 +94,23 @@ def first_positions(placement: Placement, span: int, lengths: Int[Tensor, " rows
     return lengths * 0 + placement if placement >= 0 else lengths + placement
 
 
+def rows_at(placement: Placement, span: int, *, length: int, after_bos: int, total: int) -> dict[int, int]:
+    """{position: row of the vector that goes there} in a sequence of `total` tokens that begins with the prompt."""
+    one = torch.tensor([length])
+    if is_range(placement):
+        first, stop = bounds(placement, one, torch.tensor([after_bos]))
+        return dict.fromkeys(range(int(first), min(int(stop), total)), 0)
+    first = first_positions(placement, span, one)
+    return {int(first) + row: row for row in range(span)}
+
+
 def check_fit(placement: Placement, span: int, shortest: int) -> None:
     """Nothing, if a vector of `span` positions fits a prompt of `shortest` tokens.
 
     Raises:
         SteerlensError: it does not, in the words of what to change.
     """
-    if placement in ("all", "last"):
+    if takes_one_position(placement):
         if span != 1:
             raise SteerlensError(
                 f"placement={placement!r} takes a vector of 1 position but this one spans {span}; "

@@ -34,13 +34,13 @@ def reference_additions(case: Case, vector: sl.SteeringVector, placement, length
     return lambda total: {vector.layer: reference.placed(values, placement, length, total=total)}
 
 
-@pytest.mark.parametrize("placement", ["front", "mid", "back", 2, -5, "last", "all"])
+@pytest.mark.parametrize("placement", ["front", "mid", "back", 2, -5, "last", *reference.RANGES])
 def test_greedy_tokens_are_those_of_plain_hooks_on_the_plain_model(case: Case, placement) -> None:
     """Law 8, against a model that knows neither TransformerLens nor steerlens nor a cache."""
     if not case.kind.endswith("raw") and case.centred:
         pytest.skip("vectors of a centred residual stream do not fit the plain model; the raw classes show the law")
     several, single = vectors(case.model)
-    vector = single if placement in ("last", "all") else several
+    vector = single if placement in ("last", *reference.RANGES) else several
     ids = prompt_ids(case.model, PROMPT)
     expected = reference.greedy(case.hf, ids, 6, reference_additions(case, vector, placement, len(ids)))
     done = sample(
@@ -76,11 +76,11 @@ def test_greedy_tokens_are_those_of_generate_in_steer(case: Case, use_cache: boo
     assert done.tokens[0, 0, 0].tolist() == plain[0, len(ids) :].tolist()
 
 
-@pytest.mark.parametrize("placement", ["front", "mid", "back", "last", "all"])
+@pytest.mark.parametrize("placement", ["front", "mid", "back", "last", *reference.RANGES])
 def test_cache_or_not_gives_the_same_sampled_tokens(gpt2, placement) -> None:
     """Law 7, sampled, prompts of mixed length, rows that end at different times."""
     several, single = vectors(gpt2)
-    vector = single if placement in ("last", "all") else several
+    vector = single if placement in ("last", *reference.RANGES) else several
     both = [
         sl.generate(
             gpt2, [PROMPT, OTHER], [None, vector], n=3, max_new_tokens=8, placement=placement, use_cache=use_cache
@@ -104,6 +104,8 @@ def test_a_completion_does_not_depend_on_its_company(data) -> None:
         (several, single),
         Injection(single, "all"),
         Injection(several, "back"),
+        (Injection(single, "generated"), Injection(single, "prompt")),
+        Injection(single, "from_last"),
         0 * several,
     ]
     chosen = data.draw(st.lists(st.integers(0, len(pool) - 1), min_size=1, max_size=4))

@@ -81,14 +81,15 @@ class Grid:
 
 
 @st.composite
-def grids(draw: st.DrawFn, model: Any, texts: tuple[str, ...] = PROMPTS) -> Grid:
+def grids(draw: st.DrawFn, model: Any, texts: tuple[str, ...] = PROMPTS, later: bool = False) -> Grid:
     prompts = draw(st.lists(st.sampled_from(texts), min_size=1, max_size=4))
     shortest = min(len(prompt_ids(model, prompt)) for prompt in prompts)
+    ranges = [one for one in reference.RANGES if one != "generated" or later]
 
     @st.composite
     def injection(draw: st.DrawFn) -> Any:
-        placement = draw(st.sampled_from(["front", "mid", "back", "all", "last", 0, 1, -1, -2]))
-        most = {"all": 1, "last": 1, 1: shortest - 1, -1: 1}.get(placement, min(shortest, 2 if placement == -2 else 4))
+        placement = draw(st.sampled_from(["front", "mid", "back", *ranges, "last", 0, 1, -1, -2]))
+        most = {**dict.fromkeys(ranges, 1), "last": 1, 1: shortest - 1, -1: 1}.get(placement, min(shortest, 2 if placement == -2 else 4))
         n = draw(st.integers(1, max(most, 1)))
         size = draw(st.sampled_from([0.0, 1.0, -2.5, 4.0]))
         layer = draw(st.integers(0, model.cfg.n_layers - 1))
@@ -129,7 +130,7 @@ def test_logits_equal_the_plain_loop(case: Case, data: st.DataObject) -> None:
 @drawn
 def test_scores_of_continuations_equal_the_plain_loop(case: Case, data: st.DataObject) -> None:
     model = case.model
-    job = data.draw(grids(model))
+    job = data.draw(grids(model, later=True))
     texts = data.draw(st.lists(st.sampled_from(TEXTS), min_size=len(job.prompts), max_size=len(job.prompts)))
     frame = sl.score(model, texts, job.steering, prompt=job.prompts, batch_size=job.batch_size)
     done = 0
@@ -147,6 +148,28 @@ def test_scores_of_continuations_equal_the_plain_loop(case: Case, data: st.DataO
             torch.testing.assert_close(torch.tensor(rows.logprob.values).float(), expected, rtol=1e-5, atol=2e-5)
             done += len(rows)
     assert done == len(frame)
+
+
+@pytest.mark.parametrize("placement", reference.RANGES)
+def test_ranges_of_scored_continuations(case: Case, placement: Any) -> None:
+    """One row of a vector at many positions: in prompts of several lengths, and in what is scored behind them."""
+    one = vector(case.model, 1, size=3.0, placement=placement)
+    prompts, text = [PROMPTS[2], PROMPTS[3]], TEXTS[1]
+    frame = sl.score(case.model, [text] * 2, [None, one], prompt=prompts)
+    for index, prompt in enumerate(prompts):
+        before, after = prompt_ids(case.model, prompt), continuation_ids(case.model, text)
+        rows = reference.placed(one.values, placement, len(before), total=len(before + after))
+        logprobs = reference.log_probs(case.hf, before + after, {1: rows})
+        expected = logprobs[range(len(before) - 1, len(before + after) - 1), after]
+        found = frame[(frame.condition == 1) & (frame.text_index == index)].logprob
+        torch.testing.assert_close(torch.tensor(found.values).float(), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_generated_tokens_are_asked_for_where_there_are_none(any_model: Any) -> None:
+    one = vector(any_model, 1, placement="generated")
+    for ask in (sl.next_token_logits, sl.score):
+        with pytest.raises(sl.SteerlensError, match="goes to generated tokens only.*use placement='from_last'"):
+            ask(any_model, "The dog ran", [None, one])
 
 
 def test_scores_of_texts_by_hand(case: Case) -> None:

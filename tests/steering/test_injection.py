@@ -107,14 +107,14 @@ def test_texts_of_mixed_length_without_a_mask(kind: str, tokenizer: str) -> None
     texts = ["I went up to my friend and said", "I went"]
     rows = [model.to_tokens(text)[0].tolist() for text in texts]
     vector = vector_on(model, 1, 2)
-    for placement in ("front", 1, "all"):
-        one = vector.at(0) if placement == "all" else vector
+    for placement in ("front", 1, "all", "prompt"):
+        one = vector.at(0) if placement in reference.RANGES else vector
         with torch.no_grad(), sl.steer(model, one, placement=placement):
             for _ in range(2):
                 got = model(texts).log_softmax(-1)
         for row, logits in zip(rows, got, strict=True):
             close(logits[: len(row)], expected(hf, row, one, placement))
-    for placement in ("back", "mid", "last", -1):
+    for placement in ("back", "mid", "last", "from_last", -1):
         one = vector.at(0)
         with (
             pytest.raises(sl.SteerlensError, match="came without attention_mask"),
@@ -127,6 +127,70 @@ def test_texts_of_mixed_length_without_a_mask(kind: str, tokenizer: str) -> None
     with pytest.raises(sl.SteerlensError, match="spans 5 positions but the prompt has 3"):  # noqa: SIM117
         with sl.steer(model, vector_on(model, 1, 5)):
             model(texts)
+
+
+def test_rows_that_end_in_the_pad_token_are_asked_about_in_those_words(gpt2: Any) -> None:
+    rows, vector = [[*ids_of(5), 0], [*ids_of(5, 1), 0]], vector_on(gpt2)
+    with (
+        pytest.raises(sl.SteerlensError, match=r"end in the pad token, which may be padding or .* pass attention_mask"),
+        sl.steer(gpt2, vector, placement="back"),
+    ):
+        log_probs(gpt2, rows)
+    with sl.steer(gpt2, vector, placement="back") as receipts:
+        log_probs(gpt2, rows, [[1] * 6] * 2)
+    assert receipts[0].positions == (4, 5)
+
+
+@pytest.mark.parametrize("placement", ["all", "prompt"])
+def test_bos_is_what_the_tokens_say(case: Case, placement: Any) -> None:
+    """Not what a setting says: none, one, and two in front, alone, in a padded batch, and with the setting off."""
+    model, was = case.model, case.model.cfg.default_prepend_bos
+    rest, vector = ids_of(5)[1:], vector_on(case.model, 1, 1)
+    rows = [[0] * n + rest for n in range(3)]
+    wanted = [
+        reference.log_probs(case.hf, row, {1: reference.placed(vector.values, placement, len(row), first=n)})
+        for n, row in enumerate(rows)
+    ]
+    try:
+        for model.cfg.default_prepend_bos in (False, True):
+            with sl.steer(model, vector, placement=placement) as receipts:
+                for row, expected_ in zip(rows, wanted, strict=True):
+                    close(log_probs(model, [row])[0], expected_)
+            assert receipts[0].positions == (0, 1, 2, 3)
+            padded = [[7] * (6 - len(row)) + row for row in rows]
+            mask = [[0] * (6 - len(row)) + [1] * len(row) for row in rows]
+            with sl.steer(model, vector, placement=placement):
+                batch = log_probs(model, padded, mask)
+            for number, row in enumerate(rows):
+                close(batch[number, 6 - len(row) :], wanted[number])
+    finally:
+        model.cfg.default_prepend_bos = was
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_generated_bos_is_a_token_like_any_other(gpt2: Any, cache: bool) -> None:
+    """The prompt is BOS alone and the model says BOS next (the two are one token with GPT-2)."""
+    hf, vector = plain_model("gpt2"), vector_on(gpt2, 1, 1)
+    ids, mask = torch.tensor([[0], [0]]), torch.ones(2, 1, dtype=torch.long)
+    with torch.no_grad():
+        if cache:
+            with sl.steer(gpt2, vector, placement="all"):
+                _, kept = prefill(gpt2, ids, mask)
+                got = decode_logits(gpt2, ids, torch.ones(2, 2, dtype=torch.long), kept)
+        else:
+            with injecting(gpt2, [Part(sl.Injection(vector, "all"))], prompt_width=1):
+                got = prefill(gpt2, torch.zeros(2, 2, dtype=torch.long), torch.ones(2, 2, dtype=torch.long), use_cache=False)[0]
+    wanted = reference.log_probs(hf, [0, 0], {1: reference.placed(vector.values, "all", 1, total=2)})[-1]
+    close(got[0].log_softmax(-1), wanted)
+
+
+def test_generated_tokens_alone_that_never_came(gpt2: Any) -> None:
+    vector = vector_on(gpt2, 1, 1)
+    with (
+        pytest.raises(sl.SteerlensError, match="never added: no generated token passed"),
+        sl.steer(gpt2, vector, placement="generated"),
+    ):
+        log_probs(gpt2, [ids_of(5)])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("bridge")])
@@ -226,10 +290,10 @@ def test_a_prompt_prefilled_in_chunks(case: Case, placement: Any, sizes: tuple[i
         close(torch.cat([part[number] for part in got]).log_softmax(-1), wanted)
 
 
-@pytest.mark.parametrize("placement", ["front", "mid", "back", "last", "all", 1])
+@pytest.mark.parametrize("placement", ["front", "mid", "back", "last", *reference.RANGES, 1])
 def test_prefill_and_decode_of_a_left_padded_batch(case: Case, placement: Any) -> None:
     rows = [ids_of(7), ids_of(4, 1)]
-    vector = vector_on(case.model, 1, 1 if placement in ("all", "last") else 2)
+    vector = vector_on(case.model, 1, 1 if placement in (*reference.RANGES, "last") else 2)
     tokens, mask = torch.tensor([rows[0], [0, 0, 0, *rows[1]]]), torch.tensor([[1] * 7, [0, 0, 0, 1, 1, 1, 1]])
     with torch.no_grad(), sl.steer(case.model, vector, placement=placement) as receipts:
         logits, cache = prefill(case.model, tokens, mask)
@@ -240,7 +304,7 @@ def test_prefill_and_decode_of_a_left_padded_batch(case: Case, placement: Any) -
         whole = [*row, (3, 0)[number], (0, 9)[number]]
         values = reference.placed(vector.values, placement, len(row), total=len(whole))
         close(logits[number].log_softmax(-1), reference.log_probs(case.hf, whole, {1: values})[-1])
-    assert receipts[0].applications == (6 if placement == "all" else 2)
+    assert receipts[0].applications == {"all": 6, "from_last": 6, "generated": 4}.get(placement, 2)
 
 
 # ---------------------------------------------------------------------------------------------- generation of all kinds
@@ -250,12 +314,12 @@ TEXTS = ["I hate you because of all the", "I went"]
 
 
 @pytest.mark.parametrize("cache", [True, False])
-@pytest.mark.parametrize("placement", ["front", "back", "all"])
+@pytest.mark.parametrize("placement", ["front", "back", *reference.RANGES])
 @pytest.mark.parametrize("kind", KINDS)
 def test_generation_of_a_batch_of_texts(kind: str, placement: Any, cache: bool) -> None:
     """TransformerLens pads on the left and makes its own masks."""
     model, hf = loaded("gpt2", kind, "pad"), plain_model("gpt2")
-    vector = vector_on(model, 1, 1 if placement == "all" else 2, scale=8)
+    vector = vector_on(model, 1, 1 if placement in reference.RANGES else 2, scale=8)
     rows = [model.to_tokens(text)[0].tolist() for text in TEXTS]
     with sl.steer(model, vector, placement=placement):
         out = model.generate(
@@ -307,11 +371,11 @@ def test_generate_stream(gpt2: Any, placement: Any, cache: bool) -> None:
 
 
 @pytest.mark.parametrize("cache", [True, False])
-@pytest.mark.parametrize("placement", ["front", "back", "all"])
+@pytest.mark.parametrize("placement", ["front", "back", *reference.RANGES])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("bridge")])
 def test_hf_generate(kind: str, placement: Any, cache: bool) -> None:
     model, hf, ids, n = loaded("gpt2", kind), plain_model("gpt2"), ids_of(6, 3), 5
-    vector = vector_on(model, 1, 1 if placement == "all" else 2, scale=8)
+    vector = vector_on(model, 1, 1 if placement in reference.RANGES else 2, scale=8)
 
     def additions(total: int) -> dict[int, Tensor]:
         return {1: reference.placed(vector.values, placement, len(ids), total=total)}

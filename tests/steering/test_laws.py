@@ -21,7 +21,7 @@ from steerlens.models import ModelStamp, stamp
 from tests import reference
 from tests.conftest import VOCAB, Case, hooks_removed, live_hooks, make_tokenizer, plain_model
 
-PLACEMENTS: tuple[Any, ...] = ("front", "mid", "back", "last", "all", 0, 2, -3)
+PLACEMENTS: tuple[Any, ...] = ("front", "mid", "back", "last", "all", "prompt", "from_last", 0, 2, -3)
 N_LAYERS, D_MODEL = reference.N_LAYERS, reference.D_MODEL
 
 few = settings(
@@ -53,7 +53,7 @@ def random_vector(model: Any, layer: int, span: int, *, seed: int = 0, scale: fl
 
 
 def span_for(placement: Any, wanted: int = 3) -> int:
-    return 1 if placement in ("all", "last") else wanted
+    return 1 if placement in (*reference.RANGES, "last") else wanted
 
 
 def log_probs(model: Any, ids: Sequence[int] | Sequence[Sequence[int]], **kwargs: Any) -> Tensor:
@@ -256,6 +256,9 @@ def test_law_5_a_prompt_of_spaces_becomes_the_phrase(case: Case, phrase: str) ->
 @example(lengths=[4, 9, 6], placement="mid", side="left", layer=1)
 @example(lengths=[9, 4, 4], placement="front", side="left", layer=0)
 @example(lengths=[5, 8, 3], placement="all", side="left", layer=2)
+@example(lengths=[5, 8, 3], placement="prompt", side="right", layer=1)
+@example(lengths=[5, 8, 3], placement="from_last", side="left", layer=0)
+@example(lengths=[5, 8, 3], placement="from_last", side="right", layer=1)
 @example(lengths=[3, 8, 5], placement=-3, side="right", layer=2)
 def test_law_6_a_batch_equals_its_rows(case: Case, lengths: list[int], placement: Any, side: str, layer: int) -> None:
     shortest = 4 if placement in (2, -3) else 2  # else the vector would not fit, which is another test
@@ -297,7 +300,7 @@ def strong_values(placement: Any) -> Tensor:
     return torch.randn(span_for(placement), D_MODEL, generator=torch.Generator().manual_seed(1)) * 8
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("placement", [*PLACEMENTS, "generated"])
 def test_law_7_generation_with_and_without_cache(case: Case, placement: Any) -> None:
     vector = sl.SteeringVector(strong_values(placement), layer=LAYER, model=stamp(case.model))
     expected = expected_tokens(case.architecture, placement)
@@ -464,7 +467,7 @@ def test_law_11_an_index_outside_the_prompt(gpt2: Any, placement: int, span: int
         log_probs(gpt2, random_ids(5))
 
 
-@pytest.mark.parametrize("placement", ["all", "last"])
+@pytest.mark.parametrize("placement", ["all", "last", "prompt", "generated", "from_last"])
 def test_law_11_a_long_vector_where_only_one_position_goes(model: Any, placement: Any) -> None:
     with (
         pytest.raises(sl.SteerlensError, match=r"takes a vector of 1 position.*spans 2"),
@@ -512,7 +515,9 @@ def test_law_11_a_one_token_prompt(model: Any) -> None:
         sl.steer(model, random_vector(model, 1, 2)),
     ):
         log_probs(model, ids)
-    # "all" means every position after BOS: there is none.
+    # "all" and "prompt" mean positions after BOS: there is none.
+    with pytest.raises(sl.SteerlensError, match="never added"), sl.steer(model, one, placement="prompt"):
+        assert torch.equal(log_probs(model, ids), base)
     with pytest.raises(sl.SteerlensError, match="never added"), sl.steer(model, one, placement="all"):
         assert torch.equal(log_probs(model, ids), base)
     with pytest.raises(sl.SteerlensError, match="never added"), sl.steer(model, one, placement="all"):
@@ -532,6 +537,8 @@ def test_law_12_receipts_tell_what_was_added_where(model: Any, placement: Any) -
         "back": (4, 5),
         "last": (5,),
         "all": (1, 2, 3, 4, 5),
+        "prompt": (1, 2, 3, 4, 5),
+        "from_last": (5,),
         0: (0, 1),
         2: (2, 3),
         -3: (3, 4),
@@ -556,6 +563,7 @@ def test_law_12_receipts_count_positions_from_the_first_real_token(gpt2: Any, pl
     row = [0, 0, 0, *ids] if side == "left" else [*ids, 0, 0, 0]
     mask = [[0] * 3 + [1] * 5 if side == "left" else [1] * 5 + [0] * 3, [1] * 8]
     expected = {"front": (0, 1), "mid": (1, 2), "back": (3, 4), "last": (4,), "all": (1, 2, 3, 4), 0: (0, 1)}
+    expected |= {"prompt": (1, 2, 3, 4), "from_last": (4,)}
     with sl.steer(gpt2, random_vector(gpt2, 1, span), placement=placement) as receipts:
         log_probs(gpt2, [row, other], attention_mask=torch.tensor(mask))
     assert receipts[0].positions == (expected | {2: (2, 3), -3: (2, 3)})[placement]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steerlens.errors import SteerlensError
-from steerlens.steering.placement import NAMES, check_fit, check_placement, first_positions, needs_length
+from steerlens.steering.placement import NAMES, check_fit, check_placement, first_positions, needs_length, rows_at
 from tests.reference import placed
 
 many = settings(max_examples=200, deadline=None, derandomize=True)
@@ -25,7 +25,7 @@ def test_names_and_indices(placement: Any) -> None:
 
 @pytest.mark.parametrize("placement", ["FRONT", "", " front", None, True, False, 1.0, [0], np.array(1), object()])
 def test_everything_else_is_refused(placement: Any) -> None:
-    with pytest.raises(SteerlensError, match="use one of front, mid, back, all, last, or an index"):
+    with pytest.raises(SteerlensError, match="use one of front, mid, back, all, prompt, generated, from_last, last, or an index"):
         check_placement(placement)
 
 
@@ -76,8 +76,23 @@ def test_only_placements_that_need_the_length_move_with_it(placement: Any, span:
         assert later == first + more
 
 
-@pytest.mark.parametrize("placement", ["all", "last"])
-def test_one_position_is_all_that_all_and_last_take(placement: Any) -> None:
+@pytest.mark.parametrize("placement", ["all", "last", "prompt", "generated", "from_last"])
+def test_names_that_take_one_position(placement: Any) -> None:
     check_fit(placement, 1, 1)
     with pytest.raises(SteerlensError, match=r"vector\.at\(i\)"):
         check_fit(placement, 2, 9)
+
+
+@many
+@given(
+    placement=st.sampled_from(NAMES),
+    length=st.integers(2, 9),
+    after_bos=st.integers(0, 2),
+    more=st.integers(0, 4),
+)
+def test_rows_at_is_what_the_words_say(placement: Any, length: int, after_bos: int, more: int) -> None:
+    """Every name with one row, against the reference's own reading of the words."""
+    found = rows_at(placement, 1, length=length, after_bos=after_bos, total=length + more)
+    rows = placed(torch.ones(1, 1), placement, length, first=after_bos, total=length + more)
+    assert set(found) == set(rows[:, 0].nonzero().flatten().tolist())
+    assert set(found.values()) <= {0}

@@ -1,0 +1,182 @@
+"""Growths: where each row of a batch leaves its parent, and what is added to it there, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steerlens.engine.jobs import Batch, Branch, Passage
+from steerlens.steering.adding import Turn, add_, in_turns
+from steerlens.steering.beginnings import Beginning
+from steerlens.steering.conditions import Injection
+from steerlens.steering.placement import Placement, bounds, check_fit, first_positions, is_range
+from steerlens.steering.vectors import SteeringVector
+
+
+class Bank:
+    """The values of all vectors of a job, one table per layer, moved to the residual stream's device and dtype once."""
+
+    def __init__(self, vectors: Iterable[SteeringVector]) -> None:
+        self._vectors: dict[int, list[SteeringVector]] = {}
+        self._begin: dict[int, int] = {}
+        sizes: dict[int, int] = {}
+        for vector in vectors:
+            if id(vector) not in self._begin:
+                self._begin[id(vector)] = sizes.get(vector.layer, 0)
+                sizes[vector.layer] = sizes.get(vector.layer, 0) + vector.n_positions
+                self._vectors.setdefault(vector.layer, []).append(vector)
+        self._ready: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
+
+    def begin(self, vector: SteeringVector) -> int:
+        """The row of its layer's table at which a vector begins."""
+        return self._begin[id(vector)]
+
+    def values_like(self, resid: Tensor, layer: int) -> Float[Tensor, "rows d_model"]:
+        """The table of a layer."""
+        key = (layer, resid.device, resid.dtype)
+        if key not in self._ready:
+            # Vectors may live on several devices; they are joined where most of the work of moving is saved.
+            values = [vector.values for vector in self._vectors[layer]]
+            together = torch.cat([value.to(values[0].device) for value in values])
+            self._ready[key] = together.to(device=resid.device, dtype=resid.dtype)
+        return self._ready[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """What placements are fixed by.
+
+    Attributes:
+        lengths: of the prompts that passages begin with.
+        after_bos: the first position after BOS in each.
+    """
+
+    lengths: Int[Tensor, " passages"]
+    after_bos: Int[Tensor, " passages"]
+
+    @staticmethod
+    def of(passages: Sequence[Passage], beginning: Beginning) -> Prompts:
+        """The prompts of `passages`."""
+        after = [beginning.after_bos(passage.ids[: passage.prompt_length]) for passage in passages]
+        return Prompts(torch.tensor([passage.prompt_length for passage in passages]), torch.tensor(after))
+
+
+@dataclass
+class Growth:
+    """What happens to a batch at the input of one layer.
+
+    Attributes:
+        layer: the layer.
+        sources: for every row after it, the row before it that it goes on from; None if the rows stay.
+        turns: what is added where, of the layer's table.
+    """
+
+    layer: int
+    sources: Int[Tensor, " rows"] | None
+    turns: list[Turn]
+
+    def to(self, device: torch.device | str) -> Growth:
+        """The same with its indices on `device`."""
+        self.sources = None if self.sources is None else self.sources.to(device)
+        self.turns = [turn.to(device) for turn in self.turns]
+        return self
+
+    def of(self, resid: Float[Tensor, "batch pos d_model"], bank: Bank) -> Float[Tensor, "rows pos d_model"]:
+        """The residual stream after it, as a new tensor."""
+        self.to(resid.device)  # of a model spread over several devices, where each layer has its own
+        grown = resid.clone() if self.sources is None else resid.index_select(0, self.sources)
+        if self.turns:
+            add_(grown, self.turns, bank.values_like(resid, self.layer))
+        return grown
+
+
+def grown(
+    batch: Batch, root: Branch, prompts: Prompts, bank: Bank, *, n_layers: int
+) -> tuple[list[Growth], list[Branch]]:
+    """What happens at each layer of a walk that begins with the clean rows, and the branches at its end.
+
+    Rows are laid out branch by branch, within a branch in the order of the batch's passages.
+
+    Args:
+        prompts: of the batch's passages.
+
+    Raises:
+        SteerlensError: a vector that does not fit its prompt.
+    """
+    needed_until = {root: -1 if batch.hand_on is None else batch.hand_on}
+    beginning: dict[int, list[Branch]] = {}
+    for leaf in batch.leaves:
+        for branch in leaf.path():
+            if branch not in needed_until:
+                beginning.setdefault(branch.layer, []).append(branch)
+            needed_until.setdefault(branch, -1)
+            assert branch.parent is not None
+            needed_until[branch.parent] = max(needed_until[branch.parent], branch.layer)
+        needed_until[leaf] = n_layers
+    growths = []
+    active = [root]
+    for layer in range(batch.start, n_layers):
+        kept = [place for place, branch in enumerate(active) if needed_until[branch] > layer]
+        new = beginning.get(layer, [])
+        if not new and len(kept) == len(active):
+            continue
+        place_of = {branch: place for place, branch in enumerate(active)}
+        sources = kept + [place_of[branch.parent] for branch in new if branch.parent is not None]
+        active = [active[place] for place in kept] + new
+        additions = [(len(kept) + i, injection) for i, branch in enumerate(new) for injection in branch.injections]
+        same = sources == list(range(len(place_of)))
+        growths.append(_growth(layer, None if same else sources, additions, prompts, batch.width, bank))
+    return growths, active
+
+
+def laid_out(batch: Batch, prompts: Prompts, bank: Bank) -> list[Growth]:
+    """What happens at each layer if all rows of a batch are there from the start, in the order of its leaves."""
+    additions: dict[int, list[tuple[int, Injection]]] = {}
+    for place, leaf in enumerate(batch.leaves):
+        for branch in leaf.path():
+            additions.setdefault(branch.layer, []).extend((place, injection) for injection in branch.injections)
+    return [_growth(layer, None, here, prompts, batch.width, bank) for layer, here in sorted(additions.items())]
+
+
+def _growth(
+    layer: int,
+    sources: Sequence[int] | None,
+    additions: Sequence[tuple[int, Injection]],
+    prompts: Prompts,
+    width: int,
+    bank: Bank,
+) -> Growth:
+    """The rows, columns and table entries of injections into the branches at the given places."""
+    n = len(prompts.lengths)
+    within = torch.arange(n)
+    places = []
+    known: dict[tuple[object, int], tuple[Tensor, Tensor, Tensor]] = {}
+    for place, injection in additions:
+        placement, span = injection.placement, injection.vector.n_positions
+        assert placement is not None
+        if (placement, span) not in known:
+            known[placement, span] = _touched(placement, span, prompts, width)
+        row, column, entry = known[placement, span]
+        begin = bank.begin(injection.vector)
+        places.append(torch.stack([place * n + row, column, begin + entry]))
+    row_sources = None
+    if sources is not None:
+        row_sources = (torch.tensor(sources, dtype=torch.long)[:, None] * n + within).flatten()
+    return Growth(layer, row_sources, in_turns(torch.cat(places, dim=1)) if places else [])
+
+
+def _touched(placement: Placement, span: int, prompts: Prompts, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Passage, column and row of the vector, of all that a vector of `span` positions touches in rows of `width`."""
+    check_fit(placement, span, int(prompts.lengths.min()))
+    column = torch.arange(width)
+    if is_range(placement):
+        first, stop = bounds(placement, prompts.lengths, prompts.after_bos)
+        row, column = ((column >= first[:, None]) & (column < stop[:, None])).nonzero().unbind(1)
+        return row, column, torch.zeros_like(row)
+    entry = torch.arange(span).repeat(len(prompts.lengths))
+    row = torch.arange(len(prompts.lengths)).repeat_interleave(span)
+    return row, first_positions(placement, span, prompts.lengths)[row] + entry, entry

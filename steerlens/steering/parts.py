@@ -1,0 +1,46 @@
+"""Parts: the injections of a batch, each into rows of its own, with what they put there ready for the device."""
+
+from __future__ import annotations
+
+from copy import copy
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steerlens.models import resid_pre_hook
+from steerlens.steering.conditions import Injection
+from steerlens.steering.placement import Placement
+from steerlens.steering.receipts import Receipt
+
+
+class Part:
+    """An injection into some rows of a batch, with its values ready on the residual stream's device and dtype.
+
+    Attributes:
+        injection: the vector and its placement.
+        rows: indices of the rows it goes to; None for every row.
+    """
+
+    def __init__(self, injection: Injection, rows: Int[Tensor, " some"] | None = None) -> None:
+        vector = injection.vector
+        self.injection, self.rows = injection, rows
+        self.placement: Placement = injection.placement  # type: ignore[assignment]
+        self.span = vector.n_positions
+        self.receipt = Receipt(
+            resid_pre_hook(vector.layer), vector.layer, vector.title, self.placement, norm=vector.norm
+        )
+        self._ready: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def on_rows(self, rows: Int[Tensor, " some"]) -> Part:
+        """The same part for other rows; the receipt is shared, so that it counts the whole run."""
+        other = copy(self)
+        other.rows = rows
+        return other
+
+    def values_like(self, resid: Tensor) -> Float[Tensor, "pos d_model"]:
+        """The values on the device and in the dtype of `resid` (moved once, then kept)."""
+        key = (resid.device, resid.dtype)
+        if key not in self._ready:
+            self._ready[key] = self.injection.vector.values.to(*key)
+        return self._ready[key]

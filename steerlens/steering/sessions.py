@@ -1,0 +1,187 @@
+"""Sessions: what the hooks of one block of injections do to the tensors that pass them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steerlens.errors import SteerlensError
+from steerlens.models import ForwardState
+from steerlens.steering.adding import add_, in_turns
+from steerlens.steering.beginnings import Beginning
+from steerlens.steering.parts import Part
+from steerlens.steering.placement import bounds, check_fit, first_positions, is_range, needs_length, reaches_later
+from steerlens.steering.receipts import note
+
+
+class Session:
+    """The hooks of one block of injections, and what they have done so far.
+
+    Attributes:
+        receipts: one per part, in the order given.
+        prompt_width: width of the prompt batch while whole sequences are run again and again without a cache, so
+            that placements counted from the end stay where the prompt put them; None when each pass is a prompt.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], beginning: Beginning, prompt_width: int | None = None, pad: int | None = None
+    ) -> None:
+        self.receipts = [part.receipt for part in parts]
+        self.prompt_width = prompt_width
+        self.generating = False
+        self._beginning = beginning
+        self._pad = pad
+        self._last_layer = -1
+        self._prompts: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def check_applied(self) -> None:
+        """Nothing, if every part was added at least once; raises SteerlensError naming the one that was not."""
+        for receipt in self.receipts:
+            if receipt.applications == 0:
+                passed = "no generated token" if receipt.placement == "generated" else "no prompt"
+                raise SteerlensError(
+                    f"the vector {receipt.label!r} was never added: {passed} passed {receipt.hook}; "
+                    "run the model inside the with block"
+                )
+
+    def add(
+        self, resid: Float[Tensor, "batch pos d_model"], parts: Sequence[Part], state: ForwardState
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The residual stream with the parts added, as a new tensor; `resid` itself if there is nothing to add here."""
+        if state.attention_mask is None and state.offset == 0 and self.prompt_width is None:
+            self._check_padding(parts, state.tokens)
+        if self.generating and state.offset == 0 and self.prompt_width is None:
+            self.prompt_width = resid.shape[1]
+        layer = parts[0].injection.vector.layer
+        if layer <= self._last_layer:  # another pass has begun
+            self._prompts = None
+        self._last_layer = layer
+        by_row = []
+        for part in parts:
+            if is_range(part.placement):
+                resid = self._add_range(resid, part, state)
+            elif state.attention_mask is None and part.rows is None:
+                resid = self._add_uniform(resid, part, state)
+            elif state.offset == 0 or not needs_length(part.placement):
+                by_row.append(part)
+        return self._add_by_row(resid, by_row, state) if by_row else resid
+
+    def _check_padding(self, parts: Sequence[Part], tokens: Int[Tensor, "batch pos"] | None) -> None:
+        """Nothing, if it is plain without an attention mask where each prompt of a batch ends.
+
+        TransformerLens pads a list of texts on the right and makes no mask of it, since the real positions of a causal
+        model do not depend on it; but where a vector goes may.
+        """
+        if self._pad is None or tokens is None or len(tokens) == 1:
+            return
+        padding = (tokens.flip(-1) == self._pad).int().cumprod(-1).sum(-1)
+        longest = int(padding.max())
+        for part in parts if longest else ():
+            if needs_length(part.placement):
+                raise SteerlensError(
+                    f"placement={part.placement!r} counts from the end of each prompt, but this batch came without "
+                    "attention_mask and rows of it end in the pad token, which may be padding or their own last token; "
+                    "pass attention_mask (1 for every real token), or run the prompts one by one"
+                )
+            if not is_range(part.placement):
+                check_fit(part.placement, part.span, tokens.shape[1] - longest)
+
+    def _add_range(self, resid: Tensor, part: Part, state: ForwardState) -> Tensor:
+        """One row of a vector at all positions of a range."""
+        check_fit(part.placement, part.span, resid.shape[1])
+        batch = len(resid)
+        if state.offset > 0 and not reaches_later(part.placement):
+            return resid
+        position, touched = self._range(resid, part, state)
+        if part.rows is not None:
+            chosen = torch.zeros(batch, dtype=torch.bool, device=resid.device)
+            touched = touched & chosen.index_fill(0, part.rows.to(resid.device), True)[:, None]
+        if state.offset == 0 or not part.receipt.applications:
+            # A prompt of BOS alone has no position to go to: what is not added must not be counted.
+            reached = touched.any(-1).nonzero().flatten().tolist()
+            if not reached:
+                return resid
+            note(part.receipt, position[reached[0]][touched[reached[0]]].tolist(), len(reached))
+        else:  # a generated token is real in every row; looking would make the host wait for the device at each
+            note(part.receipt, (), batch if part.rows is None else len(part.rows))
+        return torch.where(touched[..., None], resid + part.values_like(resid)[0], resid)
+
+    def _range(self, resid: Tensor, part: Part, state: ForwardState) -> tuple[Tensor, Tensor]:
+        """The position of every token of the pass in its row, and whether the range of a part holds it."""
+        batch, width = resid.shape[:2]
+        if state.attention_mask is None:
+            real = torch.ones(batch, state.offset + width, dtype=torch.bool, device=resid.device)
+        else:
+            real = state.attention_mask.to(resid.device) != 0
+        position, here = real.long().cumsum(-1)[:, state.offset :] - 1, real[:, state.offset :]
+        if state.offset > 0:  # the prompt is in the cache
+            return position, here
+        prompt_width = width if self.prompt_width is None else self.prompt_width
+        tokens = None if state.tokens is None else state.tokens.to(resid.device)
+        first, stop = bounds(
+            part.placement, real[:, :prompt_width].sum(-1), self._beginning.after_bos_in(tokens, real, prompt_width)
+        )
+        return position, here & (position >= first[:, None]) & (position < stop[:, None])
+
+    def _add_uniform(self, resid: Tensor, part: Part, state: ForwardState) -> Tensor:
+        """Every row alike and no padding: one slice."""
+        batch, width = resid.shape[:2]
+        if state.offset > 0 and needs_length(part.placement):
+            return resid
+        length = width if self.prompt_width is None else self.prompt_width
+        if state.offset == 0:
+            check_fit(part.placement, part.span, length)
+        first = int(first_positions(part.placement, part.span, torch.tensor([length]))) - state.offset
+        begin, end = max(first, 0), min(first + part.span, width)
+        if begin >= end:
+            return resid
+        values = part.values_like(resid)[begin - first : end - first]
+        note(part.receipt, range(begin + state.offset, end + state.offset), batch)
+        changed = resid.clone()
+        changed[:, begin:end] += values
+        return changed
+
+    def _add_by_row(self, resid: Tensor, parts: Sequence[Part], state: ForwardState) -> Tensor:
+        """Parts that go to rows of their own, or to prompts of different lengths, all at once.
+
+        Where they go is worked out on the host: it waits for the device once in a pass, not once for every part.
+        """
+        batch, width = resid.shape[:2]
+        starts, lengths = self._where_prompts_are(state, batch, width)
+        places: list[Tensor] = []
+        table: list[Tensor] = []
+        begin = 0
+        for part in parts:
+            rows = torch.arange(batch, device="cpu") if part.rows is None else part.rows.cpu()
+            if state.offset == 0:
+                check_fit(part.placement, part.span, int(lengths[rows].min()))
+            first = first_positions(part.placement, part.span, lengths[rows])[:, None]
+            spanned = torch.arange(part.span, device="cpu")
+            columns = starts[rows][:, None] + first + spanned - state.offset
+            inside = (columns >= 0) & (columns < width)
+            if state.offset > 0 and not bool(inside.any()):
+                continue
+            note(part.receipt, range(int(first[0]), int(first[0]) + part.span), len(rows))
+            here = (rows[:, None], columns, begin + spanned)
+            places.append(torch.stack([one.expand_as(columns)[inside] for one in here]))
+            table.append(part.values_like(resid))
+            begin += part.span
+        if not table:
+            return resid
+        changed = resid.clone()
+        add_(changed, [turn.to(resid.device) for turn in in_turns(torch.cat(places, dim=1))], torch.cat(table))
+        return changed
+
+    def _where_prompts_are(self, state: ForwardState, batch: int, width: int) -> tuple[Tensor, Tensor]:
+        """Where each row's prompt begins, and how long it is, on the host; read from the device once in a pass."""
+        prompt_width = width if self.prompt_width is None else self.prompt_width
+        if state.attention_mask is None:
+            return torch.zeros(batch, dtype=torch.long, device="cpu"), torch.full((batch,), prompt_width, device="cpu")
+        if self._prompts is None or self._prompts[0] is not state.attention_mask:
+            mask = state.attention_mask.cpu() != 0
+            lengths = mask[:, : state.offset + prompt_width].sum(-1)
+            self._prompts = state.attention_mask, mask.long().argmax(-1), lengths
+        return self._prompts[1:]
