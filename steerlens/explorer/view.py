@@ -12,6 +12,7 @@ from steerlens.analysis.logit_shift import By, LogitShift, logit_shift
 from steerlens.engine import generate
 from steerlens.models import HookedModel, is_bridge, stamp
 from steerlens.steering import Injection, Placement, PromptPair, SteeringVector, actadd
+from steerlens.steering.placement import takes_one_position
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +26,8 @@ class View:
     """What the explorer is set to; everything it shows is a function of this and the model.
 
     Attributes:
-        pair, prompt, layer, coeff, placement: the vector, and the text that it steers. The placements `"last"` and
-            `"all"` take one position: the last of the pair's.
+        pair, prompt, layer, coeff, placement: the vector, and the text that it steers. Placements that take
+            one position (`"last"`, `"all"`, …) get the last of the pair's.
         words: next words that are followed, without their leading space; of one that is several tokens, the first.
         by: which tokens count as moved most (see `logit_shift`).
         measure: what is drawn against the layer (see `layer_effect`).
@@ -48,7 +49,7 @@ class View:
     @property
     def one_position(self) -> bool:
         """Whether the placement takes a single row of the vector."""
-        return self.placement in ("last", "all")
+        return takes_one_position(self.placement)
 
     @property
     def wanted(self) -> tuple[str, ...]:

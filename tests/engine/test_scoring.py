@@ -89,7 +89,9 @@ def grids(draw: st.DrawFn, model: Any, texts: tuple[str, ...] = PROMPTS, later: 
     @st.composite
     def injection(draw: st.DrawFn) -> Any:
         placement = draw(st.sampled_from(["front", "mid", "back", *ranges, "last", 0, 1, -1, -2]))
-        most = {**dict.fromkeys(ranges, 1), "last": 1, 1: shortest - 1, -1: 1}.get(placement, min(shortest, 2 if placement == -2 else 4))
+        most = {**dict.fromkeys(ranges, 1), "last": 1, 1: shortest - 1, -1: 1}.get(
+            placement, min(shortest, 2 if placement == -2 else 4)
+        )
         n = draw(st.integers(1, max(most, 1)))
         size = draw(st.sampled_from([0.0, 1.0, -2.5, 4.0]))
         layer = draw(st.integers(0, model.cfg.n_layers - 1))

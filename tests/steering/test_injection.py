@@ -179,7 +179,9 @@ def test_a_generated_bos_is_a_token_like_any_other(gpt2: Any, cache: bool) -> No
                 got = decode_logits(gpt2, ids, torch.ones(2, 2, dtype=torch.long), kept)
         else:
             with injecting(gpt2, [Part(sl.Injection(vector, "all"))], prompt_width=1):
-                got = prefill(gpt2, torch.zeros(2, 2, dtype=torch.long), torch.ones(2, 2, dtype=torch.long), use_cache=False)[0]
+                got = prefill(
+                    gpt2, torch.zeros(2, 2, dtype=torch.long), torch.ones(2, 2, dtype=torch.long), use_cache=False
+                )[0]
     wanted = reference.log_probs(hf, [0, 0], {1: reference.placed(vector.values, "all", 1, total=2)})[-1]
     close(got[0].log_softmax(-1), wanted)
 

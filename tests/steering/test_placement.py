@@ -25,7 +25,7 @@ def test_names_and_indices(placement: Any) -> None:
 
 @pytest.mark.parametrize("placement", ["FRONT", "", " front", None, True, False, 1.0, [0], np.array(1), object()])
 def test_everything_else_is_refused(placement: Any) -> None:
-    with pytest.raises(SteerlensError, match="use one of front, mid, back, all, prompt, generated, from_last, last, or an index"):
+    with pytest.raises(SteerlensError, match=f"use one of {', '.join(NAMES)}, or an index"):
         check_placement(placement)
 
 
