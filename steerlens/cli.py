@@ -33,7 +33,9 @@ Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
 TopP = Annotated[float, typer.Option("--top-p", help="Nucleus; 1 keeps all.")]
 Penalty = Annotated[float, typer.Option(help="Subtracted from a token's logit per time it was said.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same completions.")]
-PlacementOption = Annotated[str, typer.Option(help="front, mid, back, last, all, prompt, generated, from_last, or an index.")]
+PlacementOption = Annotated[
+    str, typer.Option(help="front, mid, back, last, all, prompt, generated, from_last, or an index.")
+]
 Batch = Annotated[int | None, typer.Option("--batch-size", help="Rows decoded together.")]
 
 _PAIR_HELP = "Mind the spaces: tokens of most models begin with one."

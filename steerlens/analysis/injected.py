@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from steerlens.models import HookedModel
 from steerlens.steering import Injection
-from steerlens.steering.beginnings import Beginning
+from steerlens.steering.beginnings import after_bos
 from steerlens.steering.placement import check_fit, rows_at
 
 
@@ -19,5 +19,4 @@ def injected_rows(model: HookedModel, injection: Injection, ids: Sequence[int]) 
     placement, span = injection.placement, injection.vector.n_positions
     assert placement is not None
     check_fit(placement, span, len(ids))
-    after_bos = Beginning.of(model).after_bos(ids)
-    return rows_at(placement, span, length=len(ids), after_bos=after_bos, total=len(ids))
+    return rows_at(placement, span, length=len(ids), after_bos=after_bos(model, ids), total=len(ids))

@@ -10,8 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlens.engine.jobs import Batch, Branch, Passage
+from steerlens.models import HookedModel
 from steerlens.steering.adding import Turn, add_, in_turns
-from steerlens.steering.beginnings import Beginning
+from steerlens.steering.beginnings import after_bos
 from steerlens.steering.conditions import Injection
 from steerlens.steering.placement import Placement, bounds, check_fit, first_positions, is_range
 from steerlens.steering.vectors import SteeringVector
@@ -59,9 +60,9 @@ class Prompts:
     after_bos: Int[Tensor, " passages"]
 
     @staticmethod
-    def of(passages: Sequence[Passage], beginning: Beginning) -> Prompts:
+    def of(model: HookedModel, passages: Sequence[Passage]) -> Prompts:
         """The prompts of `passages`."""
-        after = [beginning.after_bos(passage.ids[: passage.prompt_length]) for passage in passages]
+        after = [after_bos(model, passage.ids[: passage.prompt_length]) for passage in passages]
         return Prompts(torch.tensor([passage.prompt_length for passage in passages]), torch.tensor(after))
 
 

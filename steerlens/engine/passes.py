@@ -25,7 +25,6 @@ from steerlens.engine.growths import Bank, Growth, Prompts, grown, laid_out
 from steerlens.engine.jobs import Batch, Branch, Passage, Tree, batches
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, final_logits, is_bridge, require_model
-from steerlens.steering.beginnings import Beginning
 from steerlens.steering.conditions import Condition
 from steerlens.steering.tokens import pad_id
 
@@ -206,7 +205,7 @@ class Job:
         return [growth.to(self.model.cfg.device) for growth in growths], order
 
     def _prompts(self, batch: Batch) -> Prompts:
-        return Prompts.of([self.passages[i] for i in batch.passages], Beginning.of(self.model))
+        return Prompts.of(self.model, [self.passages[i] for i in batch.passages])
 
 
 class _AtEnd:

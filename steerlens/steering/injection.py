@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from steerlens.models import HookedModel, forward_states, require_model, resid_pre_hook
-from steerlens.steering.beginnings import Beginning
 from steerlens.steering.conditions import Condition, Injection, as_condition, check_conditions
 from steerlens.steering.noticing import generation_noticed
 from steerlens.steering.parts import Part
@@ -59,12 +58,7 @@ def injecting(model: HookedModel, parts: Sequence[Part], *, prompt_width: int | 
     Args:
         prompt_width: width of the prompts where a pass without a cache holds more than them (see Session).
     """
-    session = Session(
-        parts,
-        Beginning.of(model),
-        prompt_width=prompt_width,
-        pad=getattr(model.tokenizer, "pad_token_id", None),
-    )
+    session = Session(model, parts, prompt_width)
     by_layer: dict[int, list[Part]] = {}
     for part in parts:
         by_layer.setdefault(part.injection.vector.layer, []).append(part)

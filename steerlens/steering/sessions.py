@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlens.errors import SteerlensError
-from steerlens.models import ForwardState
+from steerlens.models import ForwardState, HookedModel
 from steerlens.steering.adding import add_, in_turns
-from steerlens.steering.beginnings import Beginning
+from steerlens.steering.beginnings import after_bos_in
 from steerlens.steering.parts import Part
 from steerlens.steering.placement import bounds, check_fit, first_positions, is_range, needs_length, reaches_later
 from steerlens.steering.receipts import note
@@ -27,13 +27,13 @@ class Session:
     """
 
     def __init__(
-        self, parts: Sequence[Part], beginning: Beginning, prompt_width: int | None = None, pad: int | None = None
+        self, model: HookedModel, parts: Sequence[Part], prompt_width: int | None = None
     ) -> None:
         self.receipts = [part.receipt for part in parts]
         self.prompt_width = prompt_width
         self.generating = False
-        self._beginning = beginning
-        self._pad = pad
+        self._model = model
+        self._pad = getattr(model.tokenizer, "pad_token_id", None)
         self._last_layer = -1
         self._prompts: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -121,9 +121,8 @@ class Session:
             return position, here
         prompt_width = width if self.prompt_width is None else self.prompt_width
         tokens = None if state.tokens is None else state.tokens.to(resid.device)
-        first, stop = bounds(
-            part.placement, real[:, :prompt_width].sum(-1), self._beginning.after_bos_in(tokens, real, prompt_width)
-        )
+        begin = after_bos_in(self._model, tokens, real, prompt_width=prompt_width)
+        first, stop = bounds(part.placement, real[:, :prompt_width].sum(-1), begin)
         return position, here & (position >= first[:, None]) & (position < stop[:, None])
 
     def _add_uniform(self, resid: Tensor, part: Part, state: ForwardState) -> Tensor:
