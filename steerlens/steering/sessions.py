@@ -26,9 +26,7 @@ class Session:
             that placements counted from the end stay where the prompt put them; None when each pass is a prompt.
     """
 
-    def __init__(
-        self, model: HookedModel, parts: Sequence[Part], prompt_width: int | None = None
-    ) -> None:
+    def __init__(self, model: HookedModel, parts: Sequence[Part], prompt_width: int | None = None) -> None:
         self.receipts = [part.receipt for part in parts]
         self.prompt_width = prompt_width
         self.generating = False
