@@ -83,7 +83,7 @@ def seed_number(value: object, name: str = "seed") -> int:
     """
     number = _whole(value)
     if number is None or not _SEEDS[0] <= number <= _SEEDS[1]:
-        raise SteerlensError(f"the {name} must be a whole number of at most 64 bits, got {shown(value)}")
+        raise SteerlensError(f"the {name} must be a whole number (of at most 64 bits), got {shown(value)}")
     return number
 
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steerlens.arguments import choice
 from steerlens.engine.jobs import Passage
 from steerlens.engine.passes import Job
 from steerlens.errors import SteerlensError
@@ -77,8 +78,7 @@ class Comparison:
             SteerlensError: no prompts, an empty prompt, an unknown `positions`, a vector of another model.
         """
         require_model(model)
-        if positions not in ("last", "all"):
-            raise SteerlensError(f"positions={positions!r} is unknown; use 'last' or 'all'")
+        choice("positions", positions, ("last", "all"))
         if not prompts:
             raise SteerlensError("there are no prompts; give at least one text")
         rows = tuple(tuple(prompt_ids(model, text)) for text in prompts)

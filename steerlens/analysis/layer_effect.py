@@ -14,12 +14,15 @@ import torch
 from steerlens.analysis.injected import injected_rows
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
+from steerlens.arguments import choice, numbers, seed_number
+from steerlens.arguments import texts as read_texts
 from steerlens.errors import SteerlensError
 from steerlens.measures.summaries import best_condition
 from steerlens.models import HookedModel, require_model
 from steerlens.models.run_settings import run_settings
-from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector, actadd
+from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector
 from steerlens.steering.extraction.activations import resid_pre
+from steerlens.steering.layer_vectors import layer_vectors
 from steerlens.steering.prompts import prompt_ids
 from steerlens.steering.random_vectors import Control, random_like
 
@@ -123,14 +126,12 @@ def layer_effect(
         SteerlensError: no wanted token, a word of several tokens, layer out of range, no coefficients, an empty prompt.
     """
     require_model(model)
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    texts = read_texts("prompts", prompts)
+    seed = seed_number(seed)
     tokens = named_tokens(model, wanted, pieces=pieces)
-    factors = [float(c) for c in ([coeffs] if isinstance(coeffs, int | float) else coeffs)]
-    if not factors:
-        raise SteerlensError("coeffs is empty; give at least one coefficient")
-    if control not in ("random", None):
-        raise SteerlensError(f"control={control!r} is unknown; use 'random' or None")
-    vectors = _vectors(model, what, layers)
+    factors = numbers("coeffs", coeffs)
+    choice("control", control, ("random", None))
+    vectors = layer_vectors(model, what, layers)
     conditions, roles = [Condition()], ["unsteered"]
     for role, kind in (("steered", vectors), ("random", [random_like(v, seed=seed) for v in vectors])):
         if role == "random" and control is None:
@@ -187,23 +188,3 @@ def _norms(model: HookedModel, prompts: Sequence[str], conditions: Sequence[Cond
                     }
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _vectors(
-    model: HookedModel,
-    what: PromptPair | SteeringVector | Mapping[int, SteeringVector] | Sequence[SteeringVector],
-    layers: Sequence[int] | Literal["all"],
-) -> list[SteeringVector]:
-    if isinstance(what, PromptPair):
-        return list(actadd(model, what, layers=layers).values())
-    if isinstance(what, SteeringVector):
-        what = [what]
-    vectors = list(what.values()) if isinstance(what, Mapping) else list(what)
-    if not vectors or not all(isinstance(vector, SteeringVector) for vector in vectors):
-        raise SteerlensError("give a PromptPair, or at least one SteeringVector")
-    chosen = vectors if layers == "all" else [vector for vector in vectors if vector.layer in layers]
-    if not chosen:
-        raise SteerlensError(
-            f"no vector is of the layers {list(layers)}; the vectors are of {sorted({v.layer for v in vectors})}"
-        )
-    return chosen

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from steerlens.analysis.compared import against_unsteered, shared_columns
 from steerlens.analysis.effectiveness import ranks
-from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
+from steerlens.analysis.named_tokens import Pieces, Words, followed_tokens
 from steerlens.analysis.residual_trace import read_out, residual_trace
-from steerlens.errors import SteerlensError
+from steerlens.arguments import texts as read_texts
+from steerlens.arguments import whole_number
 from steerlens.models import HookedModel, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Placement, Steering
@@ -72,13 +73,10 @@ def layer_lens(
         SteerlensError: nothing steered, an empty prompt, a word of several tokens, a vector that does not fit.
     """
     require_model(model)
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not texts:
-        raise SteerlensError("there are no prompts; give at least one text")
+    texts = read_texts("prompts", prompts)
+    top_k = whole_number("top_k", top_k, least=1)
     conditions = against_unsteered(steering, placement=placement)
-    followed: dict[int, str] = {}
-    if isinstance(follow, str | int) or len(follow):
-        followed = named_tokens(model, follow, pieces=pieces)
+    followed = followed_tokens(model, follow, pieces=pieces)
     parts: list[pd.DataFrame] = []
     for text in texts:
         ids = prompt_ids(model, text)

@@ -16,8 +16,10 @@ from torch import Tensor
 from steerlens.analysis.compared import Compared, Comparison, Positions, against_unsteered, shared_columns
 from steerlens.analysis.effectiveness import divergence, entropy, ranks
 from steerlens.analysis.injected import injected_rows
-from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
+from steerlens.analysis.named_tokens import Pieces, Words, followed_tokens
 from steerlens.analysis.prompt_mean import PromptMean
+from steerlens.arguments import choice, finite_number, whole_number
+from steerlens.arguments import texts as read_texts
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 from steerlens.models.run_settings import run_settings
@@ -118,19 +120,16 @@ def logit_shift(
         SteerlensError: nothing steered, an empty prompt, a word of several tokens, `top_k` beyond the vocabulary, a
             vector that does not fit.
     """
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    texts = read_texts("prompts", prompts)
     conditions = against_unsteered(steering, placement=placement)
     job = Comparison.of(model, texts, conditions, positions=positions)
     vocab = int(model.cfg.d_vocab)
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= vocab:
-        raise SteerlensError(f"top_k must be a whole number from 1 to {vocab} (the vocabulary), got {top_k!r}")
-    if by not in ("shift", "kl", "prob"):
-        raise SteerlensError(f"by={by!r} is unknown; use 'shift', 'kl' or 'prob'")
+    top_k = whole_number("top_k", top_k, least=1, most=vocab)
+    choice("by", by, ("shift", "kl", "prob"))
+    min_prob = finite_number("min_prob", min_prob, least=0, below=1)
     if not 0.0 <= min_prob < 1.0:
         raise SteerlensError(f"min_prob is a probability from 0 to below 1, got {min_prob!r}")
-    followed: dict[int, str] = {}
-    if isinstance(follow, str | int) or len(follow):
-        followed = named_tokens(model, follow, pieces=pieces)
+    followed = followed_tokens(model, follow, pieces=pieces)
     tokens, cells = [], []
     averaging = len(texts) > 1 and positions == "last"
     mean = PromptMean() if averaging else None

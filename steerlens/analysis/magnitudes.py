@@ -10,6 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from steerlens.arguments import listed
+from steerlens.arguments import texts as read_texts
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.steering import PromptPair, SteeringVector, actadd, check_vector
@@ -85,8 +87,12 @@ def magnitudes(
     """
     require_model(model)
     chosen = which_layers(model, None, layers)
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
-    given = [what] if isinstance(what, PromptPair | SteeringVector | Mapping) else list(what)
+    asked = [prompts] if isinstance(prompts, str) else listed("prompts", prompts, of="texts")
+    texts = read_texts("prompts", asked) if asked else []
+    if isinstance(what, PromptPair | SteeringVector | Mapping):
+        given: list[What] = [what]
+    else:
+        given = listed("what to measure", what, of="prompt pairs or vectors")
     vectors = [(_series(one), vector) for one in given for vector in _vectors_of(model, one, chosen)]
     if not vectors and not texts:
         raise SteerlensError("there is nothing to measure; give prompt pairs or vectors, prompts, or both")

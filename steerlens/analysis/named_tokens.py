@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from steerlens.arguments import choice, listed, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 from steerlens.steering.tokens import continuation_ids, token_strings
@@ -23,24 +24,30 @@ def named_tokens(model: HookedModel, words: Words, *, pieces: Pieces = "error") 
         SteerlensError: nothing named, a text of no token, an id outside the vocabulary, or a word of several tokens
             (unless `pieces` says what to do with it); the message names the pieces.
     """
-    if pieces not in ("error", "first", "all"):
-        raise SteerlensError(f"pieces={pieces!r} is unknown; use 'error', 'first' or 'all'")
-    given = [words] if isinstance(words, str | int) else list(words)
+    choice("pieces", pieces, ("error", "first", "all"))
+    one = isinstance(words, str) or (hasattr(words, "__index__") and getattr(words, "ndim", 0) == 0)
+    given = [words] if one else listed("the wanted words", words, of="words or token ids")
     if not given:
         raise SteerlensError("no words are named; give at least one, such as ' wedding' (the leading space matters)")
     ids: list[int] = []
     for word in given:
-        if isinstance(word, bool) or not (isinstance(word, str) or hasattr(word, "__index__")):
-            raise SteerlensError(f"expected a word or a token id, got {type(word).__name__}")
         if isinstance(word, str):
             ids.extend(_word_ids(model, word, pieces))
         else:
-            number = word.__index__()
+            number = whole_number("a wanted word that is no text (a token id)", word)
             if not 0 <= number < model.cfg.d_vocab:
                 raise SteerlensError(f"token {number} is outside the vocabulary; use 0 to {model.cfg.d_vocab - 1}")
             ids.append(number)
     unique = list(dict.fromkeys(ids))
     return dict(zip(unique, token_strings(model, unique), strict=True))
+
+
+def followed_tokens(model: HookedModel, words: Words, *, pieces: Pieces = "error") -> dict[int, str]:
+    """As `named_tokens`, but an empty list names none."""
+    choice("pieces", pieces, ("error", "first", "all"))
+    if not isinstance(words, str) and getattr(words, "__len__", lambda: 1)() == 0:
+        return {}
+    return named_tokens(model, words, pieces=pieces)
 
 
 def _word_ids(model: HookedModel, word: str, pieces: Pieces) -> list[int]:

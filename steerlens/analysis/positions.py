@@ -13,10 +13,12 @@ import torch
 
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
+from steerlens.arguments import choice, listed, probability, seed_number, whole_number
+from steerlens.arguments import texts as read_texts
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.models.run_settings import run_settings
-from steerlens.steering import Condition, Injection, Placement, SteeringVector
+from steerlens.steering import Condition, Injection, Placement, SteeringVector, check_vector
 from steerlens.steering.prompts import prompt_ids
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def position_effect(
     Raises:
         SteerlensError: no placements, a placement that does not fit, no wanted token, an empty prompt.
     """
-    texts, tokens = _start(model, prompts, wanted, pieces)
+    texts, tokens = _start(model, vector, prompts, wanted, pieces)
     chosen: list[Placement]
     if isinstance(placements, str):
         if placements != "every":
@@ -96,7 +98,7 @@ def position_effect(
         shortest = min(len(prompt_ids(model, text)) for text in texts)
         chosen = list(range(max(shortest - vector.n_positions + 1, 0)))
     else:
-        chosen = list(placements)
+        chosen = listed("placements", placements, of="placements")
     if not chosen:
         raise SteerlensError("there are no placements to try; name at least one, or give a prompt the vector fits in")
     conditions = [Condition(), *(Condition((Injection(vector, placement),)) for placement in chosen)]
@@ -128,11 +130,13 @@ def dimension_effect(
     Raises:
         SteerlensError: a share outside 0 to 1, no shares, no wanted token, an empty prompt.
     """
-    texts, tokens = _start(model, prompts, wanted, pieces)
-    if not len(shares):
+    texts, tokens = _start(model, vector, prompts, wanted, pieces)
+    shares = listed("shares", shares, of="shares of the dimensions")
+    if not shares:
         raise SteerlensError("shares is empty; give at least one share of the dimensions, such as 0.5")
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
-        raise SteerlensError(f"draws must be a whole number of at least 1, got {draws!r}")
+    draws = whole_number("draws", draws, least=1)
+    seed = seed_number(seed)
+    choice("keep", keep, ("random", "largest", "first"))
     conditions, named, kept = [Condition()], ["unsteered"], [0.0]
     for share in shares:
         for draw in range(draws if keep == "random" and 0 < share < 1 else 1):
@@ -155,18 +159,17 @@ def partial_dimensions(vector: SteeringVector, share: float, *, keep: Keep = "ra
     Raises:
         SteerlensError: a share outside 0 to 1, an unknown `keep`.
     """
-    if not 0.0 <= share <= 1.0:
-        raise SteerlensError(f"a share of dimensions lies from 0 to 1, got {share}")
+    share = probability("a share of dimensions", share)
+    seed = seed_number(seed)
+    choice("keep", keep, ("random", "largest", "first"))
     width = vector.values.shape[1]
     count = round(share * width)
     if keep == "random":
-        order = torch.randperm(width, generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(width, generator=torch.Generator("cpu").manual_seed(seed % 2**64))
     elif keep == "largest":
         order = vector.values.norm(dim=0).argsort(descending=True, stable=True).cpu()
-    elif keep == "first":
-        order = torch.arange(width)
     else:
-        raise SteerlensError(f"keep={keep!r} is unknown; use 'random', 'largest' or 'first'")
+        order = torch.arange(width)
     mask = torch.zeros(width, device=vector.values.device)
     mask[order[:count].to(mask.device)] = 1.0
     source = {"method": "partial", "share": share, "keep": keep, "seed": seed, "of": vector.describe()}
@@ -175,12 +178,11 @@ def partial_dimensions(vector: SteeringVector, share: float, *, keep: Keep = "ra
 
 
 def _start(
-    model: HookedModel, prompts: str | Sequence[str], wanted: Words, pieces: Pieces
+    model: HookedModel, vector: SteeringVector, prompts: str | Sequence[str], wanted: Words, pieces: Pieces
 ) -> tuple[list[str], dict[int, str]]:
     require_model(model)
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not texts:
-        raise SteerlensError("there are no prompts; give at least one text")
+    check_vector(model, vector)
+    texts = read_texts("prompts", prompts)
     return texts, named_tokens(model, wanted, pieces=pieces)
 
 

@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 from steerlens.analysis.compared import Positions, against_unsteered, shared_columns
-from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
+from steerlens.analysis.named_tokens import Pieces, Words, followed_tokens
 from steerlens.analysis.residual_trace import FinalNorm, ResidualTrace, residual_trace, token_directions
-from steerlens.errors import SteerlensError
+from steerlens.arguments import choice, whole_number
+from steerlens.arguments import texts as read_texts
 from steerlens.models import HookedModel, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Placement, Steering, check_vector
@@ -98,19 +99,15 @@ def shift_parts(
         SteerlensError: nothing steered, an empty prompt, a word of several tokens, a vector that does not fit.
     """
     require_model(model)
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not texts:
-        raise SteerlensError("there are no prompts; give at least one text")
-    if positions not in ("last", "all"):
-        raise SteerlensError(f"positions={positions!r} is unknown; use 'last' or 'all'")
+    texts = read_texts("prompts", prompts)
+    top_k = whole_number("top_k", top_k, least=1)
+    choice("positions", positions, ("last", "all"))
     base_condition, *conditions = against_unsteered(steering, placement=placement)
     for condition in conditions:
         for injection in condition.injections:
             check_vector(model, injection.vector)
     norm = FinalNorm.of(model)
-    followed: dict[int, str] = {}
-    if isinstance(follow, str | int) or len(follow):
-        followed = named_tokens(model, follow, pieces=pieces)
+    followed = followed_tokens(model, follow, pieces=pieces)
     rows: list[dict[str, Any]] = []
     totals: list[dict[str, Any]] = []
     for text in texts:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from steerlens.arguments import finite_number, shown, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, walkable
 
@@ -40,9 +41,8 @@ def row_limit(
         SteerlensError: a batch size below 1; (from the function) a budget given that does not hold one row.
     """
     if batch_size is not None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise SteerlensError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
-        return lambda width: batch_size
+        rows = whole_number("batch_size", batch_size, least=1)
+        return lambda width: rows
     _check_budget(memory_budget)
     on_cpu = torch.device(model.cfg.device).type == "cpu"
     budget = memory_budget if memory_budget is not None else _free_bytes(model)
@@ -94,7 +94,7 @@ def decode_rows(
         SteerlensError: a budget given that does not hold one row.
     """
     if batch_size is not None:
-        return batch_size
+        return whole_number("batch_size", batch_size, least=1)
     _check_budget(memory_budget)
     cfg = model.cfg
     heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
@@ -137,9 +137,12 @@ def require_room(model: HookedModel, logits: int) -> None:
 
 
 def _check_budget(memory_budget: int | None) -> None:
-    number = isinstance(memory_budget, int | float) and not isinstance(memory_budget, bool)
-    if memory_budget is not None and not (number and 0 <= memory_budget < float("inf")):
-        raise SteerlensError(f"memory_budget is a number of bytes, such as 2e9; got {memory_budget!r}")
+    if memory_budget is None:
+        return
+    try:
+        finite_number("memory_budget", memory_budget, least=0)
+    except SteerlensError:
+        raise SteerlensError(f"memory_budget is a number of bytes, such as 2e9; got {shown(memory_budget)}") from None
 
 
 def _free_bytes(model: HookedModel) -> int:

@@ -9,6 +9,7 @@ from typing import Unpack
 import pandas as pd
 from tqdm.auto import tqdm
 
+from steerlens.arguments import flag, texts, whole_number
 from steerlens.engine.sampling import Completions, sample
 from steerlens.engine.sampling_settings import (
     Sampling,
@@ -25,6 +26,8 @@ from steerlens.steering.prompts import prompt_ids
 
 # Below this many tokens a run is over before a progress bar says anything.
 _LONG_RUN_TOKENS = 4000
+# More takes tens of gigabytes for the result alone, and years on most machines.
+_MOST_TOKENS = 2_000_000_000
 
 
 @shows_sampling_options(Sampling())
@@ -46,9 +49,11 @@ def generate(
     """`n` completions of each prompt under each condition, one row per completion.
 
     The sampling defaults are the paper's (arXiv 2308.10248, section 4: temperature 1, top-p 0.3, frequency penalty 1).
-    A completion depends on the seed, the prompt and its sample number, never on the batch size or on what else is in
-    the job; the caller's random state is not touched. Sample numbers are paired: sample 7 draws the same random numbers
-    under every condition.
+    A completion's random numbers depend on the seed, the prompt and its sample number alone; the caller's random state
+    is not touched. So the same job with the same batch size gives the same text. In another job, or with another batch
+    size, logits are the same up to rounding, and a completion may differ from the token on at which that decides: few
+    do in float32, many in bfloat16. Sample numbers are paired: sample 7 draws the same random numbers under every
+    condition.
 
     Args:
         prompts: one text or several.
@@ -76,9 +81,13 @@ def generate(
             seed that is no whole number, `compile` on a model that it is not for.
     """
     sampling = chosen_sampling(sampling, options, default=Sampling())
+    surprise, use_cache, compile = (
+        flag(*one) for one in (("surprise", surprise), ("use_cache", use_cache), ("compile", compile))
+    )
+    progress = None if progress is None else flag("progress", progress)
     conditions = as_conditions(steering, placement=placement)
-    texts, rows = check_job(model, prompts, conditions, batch_size=batch_size)
-    total = len(conditions) * len(texts) * sampling.n * sampling.max_new_tokens
+    given, rows = check_job(model, prompts, conditions, sampling=sampling, batch_size=batch_size)
+    total = len(conditions) * len(given) * sampling.n * sampling.max_new_tokens
     wanted = total >= _LONG_RUN_TOKENS if progress is None else progress
     # disable=None shows the bar on terminals only; an explicit True shows it anywhere.
     with tqdm(
@@ -100,7 +109,7 @@ def generate(
             on_tokens=bar.update,
         )
         bar.update(total - bar.n)  # completions that ended early
-    frame = completions_frame(model, texts, conditions, done, seed=sampling.seed)
+    frame = completions_frame(model, given, conditions, done, seed=sampling.seed)
     if surprise:
         measured = completion_surprise(model, rows, done, batch_size=batch_size, memory_budget=memory_budget)
         frame.insert(frame.columns.get_loc("seed"), "surprise", measured.flatten().double().numpy())
@@ -112,6 +121,7 @@ def check_job(
     prompts: str | Sequence[str],
     conditions: Sequence[Condition],
     *,
+    sampling: Sampling,
     batch_size: int | None,
 ) -> tuple[list[str], list[list[int]]]:
     """The prompts of a job, as texts and as token ids with BOS.
@@ -121,12 +131,16 @@ def check_job(
     """
     require_model(model)
     check_conditions(model, conditions)
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not texts:
-        raise SteerlensError("the list of prompts is empty; give at least one")
-    if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1):
-        raise SteerlensError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
-    return texts, [prompt_ids(model, text) for text in texts]
+    given = texts("prompts", prompts)
+    if batch_size is not None:
+        whole_number("batch_size", batch_size, least=1)
+    tokens = len(conditions) * len(given) * sampling.n * sampling.max_new_tokens
+    if tokens > _MOST_TOKENS:
+        raise SteerlensError(
+            f"{len(conditions)} conditions × {len(given)} prompts × n={sampling.n} × {sampling.max_new_tokens} tokens "
+            f"are more than one job holds ({_MOST_TOKENS:,} tokens); ask for fewer, or in several calls"
+        )
+    return given, [prompt_ids(model, text) for text in given]
 
 
 def completions_frame(

@@ -7,7 +7,6 @@ and the caller's random state is neither read nor written.
 from __future__ import annotations
 
 import hashlib
-import operator
 import struct
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ import torch
 from jaxtyping import Float64, Int, Int64
 from torch import Tensor
 
+from steerlens.arguments import seed_number
 from steerlens.errors import SteerlensError
 
 # splitmix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014): increment and multipliers
@@ -29,10 +29,7 @@ def row_keys(seed: int, prompt_ids: Sequence[Sequence[int]], n_samples: int) -> 
     """
     if n_samples < 0:
         raise SteerlensError(f"n_samples is {n_samples}; needs a whole number >= 0")
-    try:
-        seed = operator.index(seed)
-    except TypeError:
-        raise SteerlensError(f"the seed must be a whole number, got {seed!r}") from None
+    seed = seed_number(seed)
     keys = torch.empty(len(prompt_ids), n_samples, dtype=torch.int64, device="cpu")
     for row, ids in enumerate(prompt_ids):
         # Seed and length end in a mark and the rest has a fixed width, so that no two inputs have the same bytes.

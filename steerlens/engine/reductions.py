@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steerlens.arguments import texts as read_texts
+from steerlens.arguments import whole_number
 from steerlens.engine.jobs import Passage
 from steerlens.engine.passes import Cells, Job
 from steerlens.errors import SteerlensError
@@ -108,10 +110,8 @@ def reduce_next_tokens(
     """
     require_model(model)
     conditions = as_conditions(steering, placement=placement)
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    texts = read_texts("prompts", prompts)
     rows = tuple(tuple(prompt_ids(model, text)) for text in texts)
-    if not rows:
-        raise SteerlensError("there are no prompts; give at least one text")
     if positions not in ("last", "all"):
         raise SteerlensError(f"positions must be 'last' or 'all', got {positions!r}")
     whole = positions == "all"
@@ -126,8 +126,8 @@ def reduce_next_tokens(
     if ranks and targets is None:
         raise SteerlensError("ranks are those of targets; give targets= as token ids")
     for name, count in (("top_k", top_k), ("likely", likely)):
-        if count is not None and not 1 <= count <= vocab:
-            raise SteerlensError(f"{name} must be from 1 to {vocab} (the vocabulary), got {count}")
+        if count is not None:
+            whole_number(name, count, least=1, most=vocab)
     job = Job.of(model, passages, conditions)
     reduction = _Reduction(
         job,

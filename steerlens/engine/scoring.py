@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlens.arguments import texts as read_texts
 from steerlens.engine.budget import require_room
 from steerlens.engine.jobs import Passage
 from steerlens.engine.passes import Job
@@ -54,7 +55,7 @@ def next_token_logits(
     """
     require_model(model)
     conditions = as_conditions(steering, placement=placement)
-    texts = _texts(prompts, "prompts")
+    texts = read_texts("prompts", prompts)
     rows = [tuple(prompt_ids(model, text)) for text in texts]
     job = Job.of(model, [Passage(ids, len(ids), len(ids) - 1, len(ids)) for ids in rows], conditions)
     result: Tensor | None = None
@@ -104,7 +105,7 @@ def score(
     """
     require_model(model)
     conditions = as_conditions(steering, placement=placement)
-    given = _texts(texts, "texts")
+    given = read_texts("texts", texts)
     prompts = _prompts_for(prompt, len(given))
     passages = [_scored(model, text, before) for text, before in zip(given, prompts, strict=True)]
     job = Job.of(model, passages, conditions)
@@ -176,17 +177,10 @@ def _scored(model: HookedModel, text: str, prompt: str | None) -> Passage:
     return Passage(tuple(ids), len(before), len(before) - 1, len(ids) - 1)
 
 
-def _texts(texts: str | Sequence[str], name: str) -> list[str]:
-    given = [texts] if isinstance(texts, str) else list(texts)
-    if not given:
-        raise SteerlensError(f"{name} is an empty list; give at least one text")
-    return given
-
-
 def _prompts_for(prompt: str | Sequence[str] | None, n: int) -> list[str | None]:
     if prompt is None or isinstance(prompt, str):
         return [prompt] * n
-    prompts = list(prompt)
+    prompts = read_texts("prompt", prompt)
     if len(prompts) != n:
         raise SteerlensError(f"{len(prompts)} prompts for {n} texts; give one prompt for all, or one per text")
-    return prompts  # type: ignore[return-value]
+    return list(prompts)

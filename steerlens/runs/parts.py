@@ -58,7 +58,7 @@ def complete_in_parts(
     Raises:
         SteerlensError: see `Store`, `generate_on_ray`, `generate`, and `fingerprint` (live hooks).
     """
-    texts, ids = check_job(model, prompts, conditions, batch_size=batch_size)
+    texts, ids = check_job(model, prompts, conditions, sampling=sampling, batch_size=batch_size)
     weights = fingerprint(model)
     job = job_key(weights, texts, ids, sampling, surprise=surprise)
     planned = [Planned.of(condition, role, job=job) for condition, role in zip(conditions, roles, strict=True)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import pandas as pd
 
-from steerlens.arguments import finite_number, flag
+from steerlens.arguments import choice, finite_number, flag, numbers, texts
 from steerlens.engine import Sampling, generate
 from steerlens.engine.sampling_settings import SamplingOptions, chosen_sampling, shows_sampling_options
 from steerlens.errors import SteerlensError
@@ -28,9 +28,9 @@ from steerlens.steering import (
     PromptPair,
     Steering,
     SteeringVector,
-    actadd,
     random_like,
 )
+from steerlens.steering.layer_vectors import layer_vectors
 from steerlens.steering.random_vectors import Control
 
 if TYPE_CHECKING:
@@ -196,10 +196,12 @@ def sweep(
     check_engine(engine)
     flag("damage", damage)
     sampling = chosen_sampling(sampling, options, default=DEFAULT_SAMPLING)
-    factors = [float(c) for c in ([coeffs] if isinstance(coeffs, int | float) else coeffs)]
-    if not factors:
-        raise SteerlensError("coeffs is empty; give at least one coefficient")
-    vectors = _vectors(model, what, layers)
+    factors = numbers("coeffs", coeffs)
+    choice("control", control, ("random", None))
+    given = texts("prompts", prompts)
+    damage, compile = flag("damage", damage), flag("compile", compile)
+    progress = None if progress is None else flag("progress", progress)
+    vectors = layer_vectors(model, what, layers)
     chosen = tuple(metrics) or (_default_metric(what),)
     conditions, roles = [Condition()], ["unsteered"]
     for factor in factors:
@@ -211,12 +213,10 @@ def sweep(
             for vector in vectors:
                 conditions.append(Condition((Injection(factor * random_like(vector, seed=sampling.seed), placement),)))
                 roles.append("random")
-    elif control is not None:
-        raise SteerlensError(f"control={control!r} is unknown; use 'random' or None")
     settings = {
         "what": str(what) if isinstance(what, PromptPair) else [v.title for v in vectors],
         "pad": what.pad if isinstance(what, PromptPair) else None,
-        "prompts": [prompts] if isinstance(prompts, str) else list(prompts),
+        "prompts": given,
         "layers": [v.layer for v in vectors],
         "coeffs": factors,
         "placement": vectors[0].placement if placement is None else placement,
@@ -248,25 +248,6 @@ def sweep(
     for metric in chosen:
         frame[metric.name] = metric(frame["completion"])
     return Sweep(frame, chosen, settings)
-
-
-def _vectors(
-    model: HookedModel,
-    what: PromptPair | Mapping[int, SteeringVector] | Sequence[SteeringVector],
-    layers: Sequence[int] | Literal["all"],
-) -> list[SteeringVector]:
-    if isinstance(what, PromptPair):
-        return list(actadd(model, what, layers=layers).values())
-    given = what.values() if isinstance(what, Mapping) else [what] if isinstance(what, SteeringVector) else what
-    vectors: list[SteeringVector] = list(given)
-    if not vectors or not all(isinstance(v, SteeringVector) for v in vectors):
-        raise SteerlensError("give a PromptPair or at least one SteeringVector to sweep")
-    chosen = [v for v in vectors if layers == "all" or v.layer in layers]
-    if not chosen:
-        raise SteerlensError(
-            f"none of the vectors is of layers={layers}; theirs are {sorted({v.layer for v in vectors})}"
-        )
-    return chosen
 
 
 def _default_metric(what: Any) -> Metric:

@@ -108,6 +108,8 @@ def as_conditions(
     steering: Steering | Sequence[Steering], *, placement: Placement | None = None
 ) -> tuple[Condition, ...]:
     """The conditions of a job: a list is many conditions; anything else is one (a tuple is one of several vectors)."""
+    if placement is not None:
+        check_placement(placement)
     if isinstance(steering, list):
         if not steering:
             raise SteerlensError("the list of conditions is empty; give at least one, None for the unsteered model")

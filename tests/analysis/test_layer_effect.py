@@ -108,7 +108,7 @@ def test_vectors_may_be_given_and_layers_chosen(any_model) -> None:
         ({"layers": []}, "layers= is empty"),
         ({"control": "zeros"}, "control='zeros' is unknown"),
         ({"what": []}, "give a PromptPair"),
-        ({"prompts": []}, "there are no prompts"),
+        ({"prompts": []}, "the list of prompts is empty"),
     ],
 )
 def test_bad_input_is_told(any_model, given: dict, words: str) -> None:

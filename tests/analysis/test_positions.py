@@ -127,13 +127,13 @@ def test_bad_input_is_told(any_model) -> None:
             sl.position_effect(any_model, vector, PROMPTS, WANTED, **given)
     for given, words in [
         ({"shares": []}, "shares is empty"),
-        ({"shares": [1.5]}, "lies from 0 to 1"),
+        ({"shares": [1.5]}, "at least 0 and at most 1, got 1.5"),
         ({"keep": "best"}, "keep='best' is unknown"),
         ({"draws": 0}, "draws must be"),
     ]:
         with pytest.raises(sl.SteerlensError, match=words):
             sl.dimension_effect(any_model, vector, PROMPTS, WANTED, **given)
-    with pytest.raises(sl.SteerlensError, match="there are no prompts"):
+    with pytest.raises(sl.SteerlensError, match="the list of prompts is empty"):
         sl.position_effect(any_model, vector, [], WANTED)
 
 

@@ -133,7 +133,7 @@ def test_the_default_follows_what_rose_most(demo) -> None:
 @pytest.mark.parametrize(
     ("prompts", "given", "words"),
     [
-        ([], {}, "there are no prompts"),
+        ([], {}, "the list of prompts is empty"),
         ("", {}, "the prompt is empty"),
         (PROMPT, {"positions": "some"}, "positions='some' is unknown"),
         (PROMPT, {"follow": "weddings"}, "pieces='first'"),

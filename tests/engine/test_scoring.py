@@ -500,7 +500,7 @@ def test_what_does_not_fit_is_said_in_one_line(any_model: Any) -> None:
     cases: list[tuple[Any, str]] = [
         (lambda: ask(any_model, "The dog", v, batch_size=0), "batch_size must be a whole number of at least 1, got 0"),
         (lambda: ask(any_model, "The dog", v, memory_budget=1000), "does not hold one row of 3 tokens"),
-        (lambda: ask(any_model, [], v), "prompts is an empty list"),
+        (lambda: ask(any_model, [], v), "the list of prompts is empty"),
         (lambda: ask(any_model, "", v), "the prompt is empty"),
         (lambda: ask(any_model, "The dog", []), "the list of conditions is empty"),
         (lambda: ask(any_model, ["Once upon a time", "I"], vector(any_model, 1, 3)), "vector spans 3 .* has 2 tokens"),

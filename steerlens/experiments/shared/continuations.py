@@ -145,6 +145,7 @@ class Runner:
             self.model,
             [prefix + prompt for prompt in prompts],
             conditions,
+            sampling=sampling,
             batch_size=self._batch_size,
         )
         job = job_key(self._weights, texts, ids, sampling)
