@@ -18,7 +18,8 @@ from tests.random_rows import chi_square_z, stream
 def test_a_seed_is_a_whole_number(seed: object, monkeypatch: pytest.MonkeyPatch) -> None:
     # As users have it: shapes in signatures are not checked, and the seed reaches the function's own message.
     monkeypatch.setattr(config, "jaxtyping_disable", True)
-    with pytest.raises(SteerlensError, match=re.escape(f"the seed must be a whole number (of at most 64 bits), got {seed!r}")):
+    message = f"the seed must be a whole number (of at most 64 bits), got {seed!r}"
+    with pytest.raises(SteerlensError, match=re.escape(message)):
         row_keys(seed, [[1, 2]], 1)  # type: ignore[arg-type]
 
 

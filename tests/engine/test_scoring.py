@@ -513,7 +513,10 @@ def test_what_does_not_fit_is_said_in_one_line(any_model: Any) -> None:
         (lambda: sl.score(any_model, " dog" * 50, prompt="The dog" * 20), "do not fit the model's context of 64"),
         (lambda: reduce_next_tokens(any_model, "I", [v], base=1), "base=1 is no index into 1 conditions"),
         (lambda: reduce_next_tokens(any_model, "I", [v], top_k=3), "give base="),
-        (lambda: reduce_next_tokens(any_model, "I", [v], base=0, top_k=9000), "top_k must be from 1 to 8200"),
+        (
+            lambda: reduce_next_tokens(any_model, "I", [v], base=0, top_k=9000),
+            "top_k must be a whole number from 1 to 8200",
+        ),
         (lambda: reduce_next_tokens(any_model, "I", [v], ranks=True), "give targets="),
         (lambda: reduce_next_tokens(any_model, "I", [v], targets=[8200]), "token 8200"),
         (lambda: reduce_next_tokens(any_model, "I", [v], targets=[[1], [2]]), "2 rows for 1 prompts"),
