@@ -2,9 +2,10 @@
 
 from steerlens.models.cache_folder import cache_folder
 from steerlens.models.checkpoints import DEMO_MODEL_PATH
-from steerlens.models.decoding import Decoder, Decoders, PrefixDecoder, WholeDecoder, walkable
+from steerlens.models.decoding import Decoder, Decoders, WholeDecoder
 from steerlens.models.fingerprint import fingerprint
 from steerlens.models.loading import load_model
+from steerlens.models.prefix_decoding import PrefixDecoder, walkable
 from steerlens.models.protocol import HookedModel, ModelStamp, is_bridge, require_model, stamp
 from steerlens.models.run_settings import run_settings
 from steerlens.models.running import (
