@@ -23,6 +23,7 @@ def load_model(
     source: Any = "demo",
     *,
     tokenizer: Any = None,
+    base: Any = None,
     device: Device = "auto",
     dtype: torch.dtype | str = torch.float32,
     bridge: bool | None = None,
@@ -33,10 +34,13 @@ def load_model(
     """A TransformerLens model, ready to steer.
 
     Args:
-        source: `"demo"` (the embedded model; never touches a network), a Hugging Face name (`"gpt2-xl"`), a local
-            directory in Hugging Face layout, a Hugging Face model object (give `tokenizer` too), or a live
-            HookedTransformer or TransformerBridge (returned as it is).
+        source: `"demo"` (the embedded model; never touches a network), `"smollm2"` (after `steerlens get smollm2`), a
+            Hugging Face name (`"gpt2-xl"`), a local directory in Hugging Face layout, a GGUF file, the directory of a
+            PEFT adapter (merged into its base), a Hugging Face model or PeftModel object (give `tokenizer` too; it
+            stays as it is), or a live HookedTransformer or TransformerBridge (returned as it is). A model with packed
+            weights (bitsandbytes) becomes a bridge around the weights as they are.
         tokenizer: a Hugging Face tokenizer; needed for a Hugging Face model object, else found beside the weights.
+        base: the model under an adapter's directory, in any of the forms above; by default the one that it names.
         device: `"auto"` takes cuda, then mps, then cpu. Not with `device_map`.
         dtype: of the weights and activations; float32, bfloat16 or float16. Weights are processed in float32 first.
         bridge: True for a TransformerBridge. By default a HookedTransformer where TransformerLens has one (3.x),
@@ -73,7 +77,7 @@ def load_model(
         if isinstance(source, str | Path) and not use_bridge and _is_of_transformer_lens(source):
             model = _only_in_transformer_lens(str(source), tokenizer, target_device, target_dtype, processing)
         else:
-            model = _converted(find_original(source, tokenizer), use_bridge, processing)
+            model = _converted(find_original(source, tokenizer, base=base), use_bridge, processing)
             for to in (target_dtype, target_device):
                 if to not in (torch.float32, torch.device("cpu")):
                     model = moved(model, to)

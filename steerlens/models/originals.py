@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from steerlens.errors import SteerlensError
+from steerlens.models import adapters
 from steerlens.models.checkpoints import read_checkpoint
+from steerlens.models.quantized import packed
 
 
 @dataclass(frozen=True)
@@ -33,23 +35,32 @@ class Original:
     as_it_is: str | None = None
 
 
-def find_original(source: Any, tokenizer: Any) -> Original:
+def find_original(source: Any, tokenizer: Any, *, base: Any = None) -> Original:
     """The original behind a model object, a directory or a name.
+
+    Args:
+        base: the model that an adapter directory goes with; by default the one that it names.
 
     Raises:
         SteerlensError: none to be had (see `load_model`).
     """
+    if adapters.is_adapter(source):
+        return _adapted(Path(source), tokenizer, base)
+    if base is not None:
+        raise SteerlensError(
+            "base= goes with the directory of an adapter (adapter_config.json), which the source is not; leave it out"
+        )
     if isinstance(source, torch.nn.Module) and hasattr(source, "config"):
         return _live(source, tokenizer)
     if isinstance(source, str | Path):
         model, tokenizer, name = read_checkpoint(source, tokenizer, dtype=torch.float32)
-        first = [model]
+        first, as_it_is = [model], packed(model)
         del model  # who takes it holds it, so that a conversion can free what it has read
 
         def take() -> Any:
             return first.pop() if first else read_checkpoint(source, tokenizer, dtype=torch.float32)[0]
 
-        return Original(take, tokenizer, name)
+        return Original(take, tokenizer, name, as_it_is)
     raise SteerlensError(
         f"cannot load a model from a {type(source).__name__}; "
         'give "demo", a Hugging Face name, a directory, or a model object'
@@ -68,5 +79,28 @@ def _live(source: Any, tokenizer: Any) -> Original:
             f"this {type(source).__name__} is spread over {len(devices)} devices and cannot be copied; "
             "give its name or directory and device_map"
         )
+    if adapters.is_adapted(source):
+        adapters.check_mergeable(source)
+        return Original(lambda: adapters.merged(source), tokenizer, adapters.adapted_name(source))
     name = str(getattr(source.config, "name_or_path", "") or "live")
-    return Original(lambda: copy.deepcopy(source), tokenizer, name)
+    return Original(lambda: copy.deepcopy(source), tokenizer, name, packed(source))
+
+
+def _adapted(folder: Path, tokenizer: Any, base: Any) -> Original:
+    """An adapter's directory, merged into its base."""
+    if tokenizer is None and (folder / "tokenizer_config.json").is_file():
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    named = base if base is not None else adapters.base_of(folder)
+    try:
+        below = find_original(named, tokenizer)
+    except SteerlensError as error:
+        hint = "" if base is not None else "; give another with base="
+        raise SteerlensError(f"the base of the adapter in {folder} cannot be loaded: {error}{hint}") from None
+    first = [adapters.read_adapter(folder, below.take())]  # now, so that what does not fit is told now
+
+    def take() -> Any:
+        return first.pop() if first else adapters.read_adapter(folder, below.take())
+
+    return Original(take, below.tokenizer, f"{below.name} + {folder.name}")
