@@ -109,55 +109,63 @@ def essay_curve(
     split = sentences if isinstance(sentences, Splitter) else splitter(list(texts.values()), sentences)
     vectors = actadd(model, pair, layers=layers)
     conditions = [Condition(), *(Condition((Injection(coeff * vector),)) for vector in vectors.values())]
-    settings: dict[str, Any] = {
-        "pair": str(pair),
-        "pad": pair.pad,
-        "layers": list(vectors),
-        "coeff": float(coeff),
-        "sentence splitter": split.description,
-        **run_settings(model),
-    }
-    depends = {
-        "experiment": "essays",
-        "model": settings["model fingerprint"],
-        "pair": [pair.positive, pair.negative, pair.pad],
-        "layers": list(vectors),
-        "coeff": float(coeff),
-        "split": split.identity,
-    }
-    start = opening(model)
+    layers_here, coeff = list(vectors), float(coeff)
     span = next(iter(vectors.values())).n_positions
-
-    def sums(text: str) -> list[Any]:
-        windows = Windows.of(model, [text], split, most=model.cfg.n_ctx - len(start))
-        rows = Rows.of_sentences([ids for ids in windows.ids if len(start) + len(ids) >= span], start)
-        logprobs = token_logprobs(model, rows, conditions, batch_size=batch_size, memory_budget=memory_budget).cpu()
-        change = (logprobs[1:] - logprobs[0]).double()
-        parts = []
-        for counted in (rows.position >= span, torch.ones_like(rows.position, dtype=torch.bool)):
-            total = torch.zeros(len(change), len(rows.rows), dtype=torch.float64)
-            total.index_add_(1, rows.of[counted], change[:, counted])
-            parts.append([total.tolist(), rows.of[counted].bincount(minlength=len(rows.rows)).tolist()])
-        return parts
-
+    sums = partial(_sums, model, conditions, split, span, {"batch_size": batch_size, "memory_budget": memory_budget})
     found = []
     with Ledger(store) as ledger:
+        depends = {
+            "experiment": "essays",
+            "model": ledger.model_key(model),
+            "pair": [pair.positive, pair.negative, pair.pad],
+            "layers": layers_here,
+            "coeff": coeff,
+            "split": split.identity,
+        }
         for name, text in texts.items():
             parts = ledger.remember({**depends, "text": text}, partial(sums, text))
             for mask, (totals, counts) in zip((True, False), parts, strict=True):
-                for layer, total in zip(vectors, totals, strict=True):
-                    numbers = _clustered(total, counts)
-                    if math.isnan(numbers["x"]):
-                        raise SteerlensError(
-                            f"the essay {name!r} has no token behind the {span} positions of the vector; give a "
-                            "longer text"
-                        )
+                if not sum(counts):
+                    raise SteerlensError(
+                        f"the essay {name!r} has no token behind the {span} positions of the vector; give a longer text"
+                    )
+                for layer, total in zip(layers_here, totals, strict=True):
                     where = {"source": THIS_MODEL, "essay": name, "layer": layer, "depth": layer / model.cfg.n_layers}
-                    found.append({**where, "coeff": float(coeff), "mask": mask, **numbers})
+                    found.append({**where, "coeff": coeff, "mask": mask, **_clustered(total, counts)})
     frame = pd.DataFrame(found)
     if set(texts) & set(original_curve.RATIO):
         frame = pd.concat([frame, _original(list(texts))], ignore_index=True)
+    settings: dict[str, Any] = {
+        "pair": str(pair),
+        "pad": pair.pad,
+        "layers": layers_here,
+        "coeff": coeff,
+        "sentence splitter": split.description,
+        **run_settings(model),
+    }
     return EssayCurve(frame, settings)
+
+
+def _sums(
+    model: HookedModel,
+    conditions: Sequence[Condition],
+    split: Splitter,
+    span: int,
+    options: dict[str, int | None],
+    text: str,
+) -> list[Any]:
+    """For masked and for all tokens: sums by layer and sentence, and tokens by sentence, as plain data."""
+    start = opening(model)
+    windows = Windows.of(model, [text], split, most=model.cfg.n_ctx - len(start))
+    rows = Rows.of_sentences([ids for ids in windows.ids if len(start) + len(ids) >= span], start)
+    logprobs = token_logprobs(model, rows, conditions, **options).cpu()
+    change = (logprobs[1:] - logprobs[0]).double()
+    parts = []
+    for counted in (rows.position >= span, torch.ones_like(rows.position, dtype=torch.bool)):
+        total = torch.zeros(len(change), len(rows.rows), dtype=torch.float64)
+        total.index_add_(1, rows.of[counted], change[:, counted])
+        parts.append([total.tolist(), rows.of[counted].bincount(minlength=len(rows.rows)).tolist()])
+    return parts
 
 
 def _clustered(total: Sequence[float], counts: Sequence[int]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Ratios equal plain forward passes of the Hugging Face model; bins, intervals, resumption and memory hold."""
 
 import gc
-import importlib
 import inspect
 import itertools
 import math
@@ -16,22 +15,14 @@ import torch
 
 import steerlens as sl
 from steerlens.errors import SteerlensError
-from steerlens.experiments.perplexity import document_scoring, sentences
+from steerlens.experiments.perplexity import document_scoring, reading, sentences
+from steerlens.experiments.perplexity.document_scoring import ACTADD, PADDED, PROMPT, RANDOM
 from steerlens.experiments.perplexity.essay_curve import essay_curve
-from steerlens.experiments.perplexity.experiment import (
-    ACTADD,
-    PADDED,
-    PROMPT,
-    QUICK,
-    RANDOM,
-    perplexity,
-)
+from steerlens.experiments.perplexity.experiment import QUICK, perplexity
 from steerlens.experiments.perplexity.sentences import Splitter, splitter
 from steerlens.experiments.perplexity.token_shifts import Rows, token_logprobs
 from steerlens.measures.statistics import mean_interval
 from tests import reference
-
-module = importlib.import_module("steerlens.experiments.perplexity.experiment")  # its name is also that of a function
 
 TEXTS = [
     "The bride wore white. The groom was late for the wedding. Nobody laughed at him.",
@@ -247,7 +238,7 @@ def test_an_interrupted_run_goes_on(any_model, tmp_path, monkeypatch):
 
 def test_memory_does_not_grow_with_the_number_of_documents(any_model, tmp_path, monkeypatch):
     monkeypatch.setattr(sentences, "SAMPLE_CHARACTERS", 2000)
-    monkeypatch.setattr(module, "SAMPLE_CHARACTERS", 2000)
+    monkeypatch.setattr(reading, "SAMPLE_CHARACTERS", 2000)
     parts, held = [], []
 
     def watched(sums, plain, _original=document_scoring.Sums.take):

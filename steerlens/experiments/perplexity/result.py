@@ -1,0 +1,121 @@
+"""`Perplexity`: the ratios by bin, layer and coefficient, the essays and the tokens, with their figures and tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import pandas as pd
+
+from steerlens.experiments.perplexity import figures as draw
+from steerlens.experiments.perplexity.document_scoring import ACTADD, PADDED, PROMPT, RANDOM, RELATED, UNRELATED
+from steerlens.experiments.perplexity.essay_curve import EssayCurve
+from steerlens.experiments.shared.result import Result
+from steerlens.figures import theme
+from steerlens.reports.page import Headline
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True, eq=False)
+class Perplexity(Result):
+    """Perplexity ratios by bin, layer and coefficient.
+
+    `frame`, one row per group of documents, method, layer, coefficient and mask:
+
+    - group ("0–0.5 %", …, "unrelated": no word of the list, "related": a share of at least `related`), kind ("bin",
+      "group"), share_low, share_high: the documents;
+    - method ("actadd", "random vector", "actadd, space-padded", "prompt"), layer (Int64, NA for the prompt), coeff;
+    - mask (bool): positions that overlap the injection left out;
+    - n (documents), enough (bool: n ≥ min_documents), tokens;
+    - x (mean of the documents' mean change of log-probability, nats per token), x_low, x_high (95 %: Student-t over
+      documents), ratio (`exp(−x)`), low, high; ratio_tokens (tokens weigh alike, not documents).
+
+    Attributes:
+        tokens: tokens that rose and fell most under the main condition, see `TokenSums.table`.
+        essay: the essay curve of the original post; None if it was not asked for.
+    """
+
+    name: ClassVar[str] = "perplexity"
+    title: ClassVar[str] = "Does steering make text on the topic likelier, and other text no less likely?"
+
+    tokens: pd.DataFrame = field(default_factory=pd.DataFrame)
+    essay: EssayCurve | None = None
+
+    def main(self, method: str = ACTADD, *, mask: bool | None = None) -> pd.DataFrame:
+        """The rows of one method at the main layer and coefficient, one per group."""
+        chosen = self.settings["mask"] if mask is None else mask
+        rows = self.frame[(self.frame["method"] == method) & (self.frame["mask"] == chosen)]
+        if method != PROMPT:
+            rows = rows[(rows["layer"] == self.settings["layer"]) & (rows["coeff"] == self.settings["coeffs"][0])]
+        return rows.reset_index(drop=True)
+
+    def headlines(self) -> list[Headline]:
+        """The ratio of related and of unrelated text, steered and prompted; how many documents."""
+        found = []
+        where = f"layer {self.settings['layer']}, coefficient {theme.number(self.settings['coeffs'][0])}"
+        wanted = [
+            (ACTADD, RELATED, f"related text, {where}"),
+            (ACTADD, UNRELATED, f"unrelated text, {where}"),
+            (PROMPT, RELATED, "related text, prompted"),
+            (PROMPT, UNRELATED, "unrelated text, prompted"),
+        ]
+        for method, group, label in wanted:
+            rows = self.main(method)
+            for row in rows[rows["group"] == group].itertuples():
+                limits = f"95 %: {row.low:.4f} to {row.high:.4f}; " if not math.isnan(row.low) else ""
+                few = "" if row.enough else ", fewer than asked for"
+                found.append(Headline(label, f"{row.ratio:.4f}", f"{limits}{row.n:,} documents{few}"))
+        bins = self.main()
+        bins = bins[bins["kind"] == "bin"]
+        note = f"of {len(bins)} have {self.settings['min_documents']:,} documents or more"
+        return [*found, Headline("bins with enough documents", str(int(bins["enough"].sum())), note)]
+
+    def figures(self) -> dict[str, go.Figure]:
+        """By bin (the paper's figure), by layer, by coefficient, and the essays of the original post."""
+        mask, least = self.settings["mask"], self.settings["min_documents"]
+        layer, coeff = self.settings["layer"], theme.number(self.settings["coeffs"][0])
+        read = "Positions that overlap the injection are " + ("left out." if mask else "counted too.")
+        drawn = {
+            f"Perplexity of the steered model over that of the unsteered one, by the documents' share of words on the "
+            f"topic (layer {layer}, coefficient {coeff}). Bars: 95 % intervals over documents. Hollow: a bin of fewer "
+            f"than {least:,} documents. {read}": draw.bin_figure(self.main(), self.main(PROMPT), self.main(RANDOM)),
+        }
+        groups = self.frame[(self.frame["kind"] == "group") & (self.frame["mask"] == mask)]
+        share = theme.percent(self.settings["related"])
+        limits = f"Related: at least {share} of the words are on the topic; unrelated: none."
+        steered = groups[groups["method"] == ACTADD]
+        if steered.groupby("coeff")["layer"].nunique().max() > 1:
+            drawn[f"The same ratio by layer. Bands: 95 % intervals over documents. {limits}"] = draw.layer_figure(
+                steered[steered["coeff"].isin(self.settings["coeffs"])], groups[groups["method"] == PROMPT]
+            )
+        at_layer = steered[steered["layer"] == layer]
+        if at_layer["coeff"].nunique() > 1:
+            caption = (
+                f"The same ratio by coefficient, at layer {layer}. Above 1 the steered model expects the text less."
+            )
+            drawn[caption] = draw.coefficient_figure(at_layer)
+        if self.essay is not None:
+            drawn |= self.essay.figures()
+        if len(self.tokens):
+            drawn[
+                f"Tokens of the documents whose log-probability rose and fell most on average (layer {layer}, "
+                f"coefficient {coeff}; tokens that came more than {self.settings['least_count']} times)."
+            ] = draw.token_figure(self.tokens)
+        return drawn
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The bins, the tokens, and all numbers."""
+        columns = ["group", "method", "mask", "n", "enough", "tokens", "ratio", "low", "high", "ratio_tokens"]
+        both = [self.main(method, mask=mask) for method in (ACTADD, PADDED, PROMPT, RANDOM) for mask in (True, False)]
+        shown = {"Main condition, by share of words on the topic": pd.concat(both)[columns]}
+        if len(self.tokens):
+            shown["Tokens whose log-probability (nats) rose and fell most"] = self.tokens.assign(
+                token=self.tokens["token"].map(theme.visible_token)
+            )
+        shown["All numbers"] = self.frame
+        if self.essay is not None:
+            shown["Essays"] = self.essay.frame
+        return shown
