@@ -78,7 +78,7 @@ def is_bos(
 def continuation_ids(
     model: HookedModel, continuation: str, *, after: tuple[str, Sequence[int]] | None = None
 ) -> list[int]:
-    """Token ids of a text that goes on from another one, tokenised where it stands.
+    """Token ids of a text that goes on from another one, tokenised where it stands. It may be of any length.
 
     Args:
         after: the text before it and its tokens. These stay as they are: where the whole text has a token across the
@@ -90,8 +90,8 @@ def continuation_ids(
         whole = encoded(tokenizer, before + text("a continuation", continuation))
         seam = _ends_at(tokenizer, before, ids, whole)
         if seam is not None:
-            return checked_ids(model, whole[seam:])
-    return checked_ids(model, _inner_ids(tokenizer, continuation))
+            return checked_ids(model, whole[seam:], any_length=True)
+    return checked_ids(model, _inner_ids(tokenizer, continuation), any_length=True)
 
 
 def _ends_at(tokenizer: Any, before: str, ids: Sequence[int], whole: Sequence[int]) -> int | None:
@@ -164,8 +164,8 @@ def single_token(model: HookedModel, word: str) -> int:
     return ids[0]
 
 
-def checked_ids(model: HookedModel, ids: Sequence[int]) -> list[int]:
-    """The ids, if the model has an embedding for each and reads as many.
+def checked_ids(model: HookedModel, ids: Sequence[int], *, any_length: bool = False) -> list[int]:
+    """The ids, if the model has an embedding for each and, unless `any_length`, reads as many at once.
 
     Raises:
         SteerlensError: it has not, as after `add_special_tokens` without a larger embedding; or they are too many.
@@ -178,7 +178,7 @@ def checked_ids(model: HookedModel, ids: Sequence[int]) -> list[int]:
                 f"token {one} ({name}) is outside the model's embedding of {known} tokens; "
                 "leave it out, or resize the embedding before loading (model.resize_token_embeddings)"
             )
-    if len(ids) > model.cfg.n_ctx:
+    if len(ids) > model.cfg.n_ctx and not any_length:
         raise SteerlensError(f"the text has {len(ids)} tokens but the model reads {model.cfg.n_ctx}; shorten it")
     return list(ids)
 

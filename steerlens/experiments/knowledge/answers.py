@@ -9,14 +9,17 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from steerlens.engine.reductions import reduce_next_tokens
 from steerlens.experiments.knowledge.cloze import Cloze
 from steerlens.experiments.shared.ledger import Ledger
 from steerlens.experiments.shared.progress import progress_bar
-from steerlens.measures.statistics import Interval, paired_difference, wilson_interval
+from steerlens.measures.statistics import paired_difference, wilson_interval
 from steerlens.models import HookedModel
 from steerlens.steering import Condition
 
@@ -75,7 +78,7 @@ def sentences_frame(questions: Sequence[Cloze], asked: Sequence[Asked], found: A
             condition=number,
             role=one.role,
             coeff=one.condition.coeff,
-            rank=found.ranks[number],
+            rank=_known(found.ranks[number]),
             logprob=found.logprobs[number],
         )
         for number, one in enumerate(asked)
@@ -90,12 +93,9 @@ def precision_frame(sentences: pd.DataFrame, asked: Sequence[Asked], ks: Sequenc
     rows = []
     for number, one in enumerate(asked):
         for k in ks:
-            hits, before = (ranks[number] < k).astype(float), (ranks[0] < k).astype(float)
-            share = wilson_interval(float(hits.sum()), hits.size)
-            change = None if one.role == "unsteered" else paired_difference(hits, before, kind="share")
-            if (ranks[number] < 0).any():  # steering that overflowed: no distribution, so nothing to hit or miss
-                share = Interval(math.nan, math.nan, math.nan, hits.size, share.level)
-                change = None
+            after = hits(ranks[number], k)
+            known = not np.isnan(after).any()
+            share = wilson_interval(float(after.sum()), after.size) if known else None
             rows.append(
                 {
                     "condition": number,
@@ -104,17 +104,30 @@ def precision_frame(sentences: pd.DataFrame, asked: Sequence[Asked], ks: Sequenc
                     "layer": one.condition.layer,
                     "coeff": one.condition.coeff,
                     "k": k,
-                    "n": hits.size,
-                    "p_at_k": share.estimate,
-                    "low": share.low,
-                    "high": share.high,
-                    "difference": math.nan if change is None else change.estimate,
-                    "difference_low": math.nan if change is None else change.low,
-                    "difference_high": math.nan if change is None else change.high,
-                    "p_value": math.nan if change is None else change.p_value,
+                    "n": after.size,
+                    "p_at_k": math.nan if share is None else share.estimate,
+                    "low": math.nan if share is None else share.low,
+                    "high": math.nan if share is None else share.high,
+                    **difference(after, None if one.role == "unsteered" else hits(ranks[0], k), kind="share"),
                 }
             )
     return pd.DataFrame(rows).astype({"layer": "Int64"})
+
+
+def hits(ranks: ArrayLike, k: int) -> Float[np.ndarray, " sentence"]:
+    """Whether each rank is below k, 1 or 0; NaN where steering overflowed and there is no rank."""
+    known = np.asarray(ranks, dtype=np.float64)
+    return np.where(np.isnan(known), math.nan, known < k)
+
+
+def difference(after: ArrayLike, before: ArrayLike | None, *, kind: Literal["share", "mean"]) -> dict[str, float]:
+    """The paired difference with its 95 % interval and p-value; NaN where there is nothing to compare."""
+    names = ("difference", "difference_low", "difference_high", "p_value")
+    if before is None or np.isnan(np.asarray([after, before], dtype=np.float64)).any():
+        return dict.fromkeys(names, math.nan)
+    found = paired_difference(after, before, kind=kind)
+    p_value = max(0.0, found.p_value)  # rounding may leave −0
+    return dict(zip(names, (found.estimate, found.low, found.high, p_value), strict=True))
 
 
 def _answer(
@@ -132,6 +145,11 @@ def _answer(
     assert found.ranks is not None
     assert found.logprobs is not None
     return {"ranks": found.ranks[..., 0].tolist(), "logprobs": found.logprobs[..., 0].tolist()}
+
+
+def _known(ranks: Sequence[int]) -> list[int] | list[float]:
+    """The ranks; where there is none (−1), NaN."""
+    return [rank if rank >= 0 else math.nan for rank in ranks] if min(ranks) < 0 else list(ranks)
 
 
 def _digest(questions: Sequence[Cloze]) -> str:

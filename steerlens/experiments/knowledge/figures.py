@@ -18,7 +18,7 @@ def precision_by_k(frame: pd.DataFrame, *, title: str = "P@K, unsteered and stee
     `frame` as `Knowledge.frame`: label, role, coeff, k, n, p_at_k, low, high (drawn as a band for steered conditions).
     """
     data = require(
-        frame, "precision_by_k", text=["role"], numbers=["condition", "coeff", "k", "p_at_k"], gaps=["low", "high"]
+        frame, "precision_by_k", text=["role"], numbers=["condition", "coeff", "k"], gaps=["p_at_k", "low", "high"]
     )
     figure = theme.new_figure(title, _subtitle(frame), height=440)
     for name, rows, style in _lines(data):
@@ -43,8 +43,8 @@ def change_by_k(frame: pd.DataFrame, *, title: str = "Change in P@K from the uns
         frame[frame["role"] != "unsteered"],
         "change_by_k",
         text=["role"],
-        numbers=["condition", "coeff", "k", "difference"],
-        gaps=["difference_low", "difference_high"],
+        numbers=["condition", "coeff", "k"],
+        gaps=["difference", "difference_low", "difference_high"],
     )
     for column in ("difference", "difference_low", "difference_high"):
         data[column] *= 100
@@ -72,8 +72,8 @@ def change_by_relation(relations: pd.DataFrame, *, k: int, title: str | None = N
         relations,
         "change_by_relation",
         text=["relation"],
-        numbers=["n", "unsteered", "steered", "difference"],
-        gaps=["low", "high"],
+        numbers=["n", "unsteered"],
+        gaps=["steered", "difference", "low", "high"],
     ).sort_values("difference")
     for column in ("difference", "low", "high"):
         data[column] *= 100

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from steerlens.errors import SteerlensError
+from steerlens.experiments.knowledge.answers import difference, hits
 from steerlens.experiments.knowledge.figures import change_by_k, change_by_relation, precision_by_k
 from steerlens.experiments.shared.result import Result
 from steerlens.figures import theme
-from steerlens.measures.statistics import paired_difference
 from steerlens.reports.page import Headline
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class Knowledge(Result):
             coeff, k, n, p_at_k, low, high; and the paired difference from the unsteered model, difference,
             difference_low, difference_high, p_value (NaN for the unsteered model itself).
         sentences: one row per condition and sentence: condition, role, coeff, row (of the data), relation, subject,
-            prompt, answer, rank (tokens more likely than the answer: 0 is best), logprob (nats).
+            prompt, answer, rank (tokens more likely than the answer: 0 is best), logprob (nats). Both are NaN where
+            steering overflows the model, and with them all shares of that condition.
         left_out: how many sentences could not be asked, by reason.
     """
 
@@ -55,20 +56,16 @@ class Knowledge(Result):
         for row in self.frame.drop_duplicates("condition").itertuples():
             if row.role == "unsteered":
                 continue
-            change = paired_difference(wide[row.condition], wide[0])
             rows.append(
                 {
                     "label": row.label,
                     "role": row.role,
                     "layer": row.layer,
                     "coeff": row.coeff,
-                    "n": change.n,
+                    "n": len(wide),
                     "unsteered": wide[0].mean(),
-                    "steered": wide[row.condition].mean(),
-                    "difference": change.estimate,
-                    "difference_low": change.low,
-                    "difference_high": change.high,
-                    "p_value": max(0.0, change.p_value),  # rounding may leave −0
+                    "steered": wide[row.condition].mean(skipna=False),
+                    **difference(wide[row.condition], wide[0], kind="mean"),
                 }
             )
         return pd.DataFrame(rows)
@@ -87,18 +84,17 @@ class Knowledge(Result):
             raise SteerlensError(f"no steered condition has coefficient {coeff:g}; use one of {listed}")
         rows = []
         for relation, part in base.groupby("relation", sort=True):
-            before = (part["rank"] < k).astype(float)
-            after = (steered.loc[part.index, "rank"] < k).astype(float)
-            change = paired_difference(after, before, kind="share")
+            before, after = hits(part["rank"], k), hits(steered.loc[part.index, "rank"], k)
+            change = difference(after, before, kind="share")
             rows.append(
                 {
                     "relation": relation or "–",
                     "n": len(part),
                     "unsteered": before.mean(),
                     "steered": after.mean(),
-                    "difference": change.estimate,
-                    "low": change.low,
-                    "high": change.high,
+                    "difference": change["difference"],
+                    "low": change["difference_low"],
+                    "high": change["difference_high"],
                 }
             )
         return pd.DataFrame(rows)

@@ -88,8 +88,8 @@ def token_logprobs(
     for condition, leaf in zip(conditions, job.tree.leaf_of, strict=True):
         if broken[leaf]:
             raise SteerlensError(
-                f"{condition.label!r} gives log-probabilities that are no numbers; use smaller coefficients, or a "
-                "model in float32"
+                f"{condition.label!r} gives log-probabilities that are not finite; use smaller coefficients, or load "
+                "the model in float32"
             )
     return found[torch.tensor(job.tree.leaf_of, device=found.device)]
 

@@ -274,6 +274,26 @@ def test_ks_of_numpy_are_whole_numbers(any_model) -> None:
     assert sorted(frame["k"].unique()) == [1, 3]
 
 
+def test_where_steering_overflows_nothing_is_finite(any_model, tmp_path: Path, monkeypatch) -> None:
+    real = answers._answer
+
+    def overflowing(*arguments: Any) -> Any:
+        """The last condition has one row without a distribution, told as the engine tells it."""
+        found = real(*arguments)
+        found["ranks"][-1][0], found["logprobs"][-1][0] = -1, np.nan
+        return found
+
+    monkeypatch.setattr(answers, "_answer", overflowing)
+    found = knowledge(any_model, limit=4, control=None, coeffs=(1.0, 2.0), ks=[1, 10], store=tmp_path / "parts.sqlite")
+    numbers = ["p_at_k", "low", "high", "difference", "difference_low", "difference_high", "p_value"]
+    broken, whole = (found.frame.loc[found.frame["coeff"] == coeff, numbers] for coeff in (2.0, 1.0))
+    assert broken.isna().all(axis=None) and whole.notna().all(axis=None)
+    changes = found.log_probability().set_index("coeff")["difference"]
+    assert np.isnan(changes[2.0]) and np.isfinite(changes[1.0])
+    assert found.by_relation()["difference"].isna().sum() == 1
+    assert found.save(tmp_path / "out").is_file()
+
+
 def test_hooks_of_the_user_are_refused_only_where_parts_are_kept(any_model, result, tmp_path: Path) -> None:
     def double(values: Any, hook: Any) -> Any:
         return 2 * values

@@ -315,7 +315,7 @@ def test_log_probabilities_that_are_none_are_an_error(any_model):
     condition = sl.Condition((sl.Injection(sl.actadd(any_model, PAIR, layer=1)),))
     with (
         any_model.hooks(fwd_hooks=[("blocks.2.hook_resid_pre", lambda resid, hook: resid * math.nan)]),
-        pytest.raises(SteerlensError, match="are no numbers; use smaller coefficients"),
+        pytest.raises(SteerlensError, match="the unsteered model's own logits hold NaN"),
     ):
         token_logprobs(any_model, rows, [sl.Condition(), condition])
 
