@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Unpack
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from steerlens.arguments import flag, texts, whole_number
 from steerlens.engine.sampling import Completions, sample
@@ -20,6 +19,7 @@ from steerlens.engine.sampling_settings import (
 from steerlens.engine.surprise import completion_surprise
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
+from steerlens.progress import progress_bar
 from steerlens.steering.conditions import Condition, Steering, as_conditions, check_conditions
 from steerlens.steering.placement import Placement
 from steerlens.steering.prompts import prompt_ids
@@ -68,7 +68,7 @@ def generate(
         use_cache: False decodes without a key-value cache (slow; the same tokens).
         compile: compile the decode of a HookedTransformer with `torch.compile` (CUDA graphs on an accelerator). The
             first batch of each shape waits for the compiler; worth it for long runs. Rows that end stay in the batch.
-        progress: a progress bar; by default on long runs in a terminal or notebook.
+        progress: how far it is; by default, on long runs, a bar in a terminal and a line now and then elsewhere.
 
     Returns:
         Columns: condition (number in the order given), label, layer (<NA> for none or several), coeff, placement,
@@ -89,14 +89,7 @@ def generate(
     given, rows = check_job(model, prompts, conditions, sampling=sampling, batch_size=batch_size)
     total = len(conditions) * len(given) * sampling.n * sampling.max_new_tokens
     wanted = total >= _LONG_RUN_TOKENS if progress is None else progress
-    # disable=None shows the bar on terminals only; an explicit True shows it anywhere.
-    with tqdm(
-        total=total,
-        unit="tok",
-        unit_scale=True,
-        desc="sampling",
-        disable=(None if progress is None else False) if wanted else True,
-    ) as bar:
+    with progress_bar(total, unit="tok", what="sampling", scale=True, progress=progress if wanted else False) as bar:
         done = sample(
             model,
             rows,

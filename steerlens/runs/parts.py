@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from steerlens.engine.generation import check_job, generate
 from steerlens.engine.sampling import conditions_together
 from steerlens.engine.sampling_settings import Sampling
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, fingerprint
+from steerlens.progress import progress_bar
 from steerlens.runs.cluster import generate_on_ray
 from steerlens.runs.run_keys import Planned, job_key
 from steerlens.runs.store import Store
@@ -71,8 +71,7 @@ def complete_in_parts(
         work = _Work(kept, sweep, [tuple(keys[i : i + together]) for i in range(0, len(keys), together)], number_of)
         done = _on_ray if engine == "ray" else _here
         with (
-            # disable=None shows the bar on terminals only.
-            tqdm(total=len(keys), desc="conditions", disable=None if progress is None else not progress) as bar,
+            progress_bar(len(keys), unit="condition", what="sampling", progress=progress) as bar,
             closing(done(model, texts, conditions, work, how)) as frames,
         ):
             bar.update(len(keys) - len(kept.missing(sweep)))

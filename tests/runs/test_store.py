@@ -530,7 +530,9 @@ def test_the_command_line_goes_on(tmp_path: Path, monkeypatch, capsys) -> None:
     assert typed(path, 2) == 0
     assert f"kept in {path}" in capsys.readouterr().out
     assert len(sl.read_store(path)) == 4
-    monkeypatch.setattr(cli, "_load", None)  # nor is a model loaded for a place that cannot be written
+    monkeypatch.setattr(
+        "steerlens.cli.options.ModelOptions.load", None
+    )  # nor is a model loaded for a place that cannot be written
     assert typed(tmp_path, 2) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

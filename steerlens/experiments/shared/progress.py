@@ -1,12 +1,5 @@
-"""`progress_bar`: the bar of an experiment, the same for all."""
+"""`progress_bar`: the bar of an experiment is that of the whole package."""
 
-from __future__ import annotations
+from steerlens.progress import progress_bar
 
-from typing import Any
-
-from tqdm.auto import tqdm
-
-
-def progress_bar(total: int | None, *, unit: str, what: str, progress: bool | None, leave: bool = True) -> Any:
-    """A bar of `total` units to be used in a `with`; `progress=None` shows it on terminals and in notebooks only."""
-    return tqdm(total=total, unit=unit, desc=what, disable=None if progress is None else not progress, leave=leave)
+__all__ = ["progress_bar"]

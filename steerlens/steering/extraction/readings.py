@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, is_bridge, resid_pre_hook, without_live_hooks
+from steerlens.progress import progress_bar
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.token_choice import Token, TokenRow, contrast_rows
 from steerlens.steering.tokens import pad_id, pad_left
@@ -67,7 +67,7 @@ def batch_readings(
         raise SteerlensError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
     starts = range(0, len(order), batch_size)
-    with tqdm(total=len(order), unit="text", desc="reading", disable=None if len(order) >= _LONG else True) as bar:
+    with progress_bar(len(order), unit="text", what="reading", progress=None if len(order) >= _LONG else False) as bar:
         for start in starts:
             places = order[start : start + batch_size]
             yield torch.tensor(places), _one_batch(model, [rows[i] for i in places], layers, live_hooks)

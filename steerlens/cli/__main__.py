@@ -1,0 +1,5 @@
+"""`python -m steerlens.cli`, where the command itself is not on the path."""
+
+from steerlens.cli import main
+
+main()

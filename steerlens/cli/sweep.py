@@ -1,0 +1,150 @@
+"""`steerlens sweep`: every layer and coefficient, with intervals and controls: files first, then a table."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from steerlens.cli.options import (
+    MODEL,
+    PAIR_HELP,
+    PROMPT,
+    SAMPLING,
+    Chat,
+    ModelOptions,
+    PlacementOption,
+    SamplingChoice,
+    read_layers,
+    read_metric,
+    read_placement,
+    read_prompt,
+    typed,
+)
+
+if TYPE_CHECKING:
+    from steerlens.runs.sweep import Sweep
+
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="HTML report, self-contained.")]
+Csv = Annotated[Path | None, typer.Option(help="All completions as CSV.")]
+
+
+def sweep(
+    positive: Annotated[str, typer.Argument(help=f"Steer towards this. {PAIR_HELP}")] = " weddings",
+    negative: Annotated[str, typer.Argument(help="Steer away from this.")] = " ",
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", "-p", help="The text to continue; may be repeated.", show_default=PROMPT),
+    ] = None,
+    chat: Chat = False,
+    words: Annotated[
+        str | None,
+        typer.Option(
+            help="Success: a topic (weddings, war, music, …) or words with commas.", show_default="the positive prompt"
+        ),
+    ] = None,
+    layers: Annotated[str, typer.Option("--layers", "-l", help="'all', or numbers and ranges: 0,4-6.")] = "all",
+    coeff: Annotated[
+        list[float] | None, typer.Option("--coeff", "-c", help="How strong; may be repeated.", show_default="1")
+    ] = None,
+    placement: PlacementOption = "front",
+    control: Annotated[bool, typer.Option(help="Random vectors of equal norm beside the steered ones.")] = True,
+    sampling: SamplingChoice = SAMPLING,
+    model: ModelOptions = MODEL,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows decoded together.")] = None,
+    out: Out = None,
+    csv: Csv = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Keep finished conditions in this file; the same command resumes an interrupted run."),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster (RAY_ADDRESS, or this machine).")] = "local",
+) -> None:
+    """Which layer does a vector work at? A sweep over layers and coefficients, with 95 % intervals and controls.
+
+    [bold]Examples[/bold]
+
+      steerlens sweep " weddings" " " --out weddings.html
+
+      steerlens sweep " war" " " --words war --coeff 2 --coeff 4 --layers 2-5
+
+      steerlens sweep "Love" "Hate" --words love,loved,loves --prompt "I hate you because" --model gpt2-xl --device cuda
+
+      steerlens sweep " weddings" " " --n 1000 --store runs.sqlite
+    """
+    import steerlens as sl
+    from steerlens.cli.console import say
+    from steerlens.cli.outputs import check_places, write_all
+    from steerlens.runs.store import Store
+    from steerlens.whole_files import write_whole
+
+    check_places(out=out, csv=csv, store=store)
+    if store is not None:
+        with Store(store):  # whether it can be used, before the model is loaded
+            pass
+    metric = read_metric(words if words is not None else positive.strip())
+    chosen, drawn = read_layers(layers), sampling.read()
+    loaded = model.load()
+    started = time.perf_counter()
+    result = sl.sweep(
+        loaded,
+        sl.PromptPair(positive, negative),
+        [read_prompt(text, chat=chat) for text in prompt or [PROMPT]],
+        layers=chosen(loaded.cfg.n_layers),
+        coeffs=coeff or [1.0],
+        placement=read_placement(placement),
+        metrics=[metric],
+        sampling=drawn,
+        control="random" if control else None,
+        batch_size=batch_size,
+        store=store,
+        engine=engine,  # type: ignore[arg-type]  # checked there
+    )
+    seconds = time.perf_counter() - started
+    writers = {}
+    if csv is not None:
+        writers["completions"] = lambda: write_whole(csv, result.frame.to_csv(index=False), "the completions")
+    if out is not None:
+        writers["report"] = lambda: result.report(out, command=typed())
+    lines, problems = write_all(writers)
+    say(told(result))
+    # With a store some of them may be from an earlier run: no rate.
+    rate = f" ({result.frame['n_tokens'].sum() / seconds:,.0f} tokens/s)" if store is None else f", kept in {store}"
+    say("\n".join([f"{len(result.frame):,} completions in {seconds:.0f} s{rate}", *lines]))
+    if problems:
+        raise sl.SteerlensError("; ".join(problems))
+
+
+def told(result: Sweep) -> str:
+    """A sweep as text for a terminal: every condition, the best one, and its completions beside unsteered ones."""
+    from steerlens.cli.console import coloured, table, width
+    from steerlens.measures.summaries import control_of, interval, number
+    from steerlens.runs.sweep_page import best_beside_unsteered
+
+    metric = result.metrics[0]
+    rows = result.summary[result.summary["metric"] == metric.name]
+    controlled = (rows["role"] == "random").any()
+    best, base = result.best(), result.baseline()
+    columns = ["layer", "coeff", "steered", "95 % interval"]
+    cells = [["unsteered", "", number(base), interval(base)]]
+    if controlled:
+        columns += ["random vector", "95 % interval"]
+        cells[0] += ["", ""]
+    bold = None
+    for _, row in rows[rows["role"] == "steered"].iterrows():
+        if row["condition"] == best["condition"]:
+            bold = len(cells)
+        line = [str(row["layer"]), f"{row['coeff']:g}", number(row), interval(row)]
+        if controlled:
+            other = control_of(rows, row)
+            line += ["", ""] if other is None else [number(other), interval(other)]
+        cells.append(line)
+    title = f"{result.settings['what']}: {metric.name}, {result.settings['n']} completions each"
+    headline = (
+        f"best: layer {best['layer']}, coefficient {best['coeff']:g}: {number(best)} ({interval(best)}) "
+        f"against {number(base)} ({interval(base)}) unsteered"
+    )
+    beside = best_beside_unsteered(result.frame, result.summary, metric, n=3).text(width(), colour=coloured())
+    return "\n".join(["", table(title, columns, cells, ruled=[0], bold=bold), headline, "", beside, ""])
