@@ -55,7 +55,6 @@ def test_commands_share_their_options(typed, monkeypatch, capsys) -> None:
         (["steer", "Love", "Hate", "--device", "abacus"], "abacus"),
         (["steer", "Love", "Hate", "--placement", "middle"], "placement 'middle'"),
         (["steer", "Love", "Hate", "--coeff", "nan"], "finite"),
-        (["steer", "Love", "Hate", "--chat"], "chat"),
         (["sweep", "--layers", "a-b"], "cannot be read"),
         (["sweep", "--layers", "²"], "cannot be read"),
         (["sweep", "--layers", "0-99999999999"], "layer 99999999999 is out of range"),
@@ -66,7 +65,7 @@ def test_commands_share_their_options(typed, monkeypatch, capsys) -> None:
         (["sweep", "--csv", "/no/such/folder/out.csv"], "cannot write"),
         (["sweep", "--out", LONG], "too long"),
         (["sweep", "--csv", "~nobody-of-that-name/x"], "home of a user"),
-        (["sweep", "--out", "a\0b"], "NUL"),
+        (["sweep", "--out", "a\0b"], "null byte"),
         (["sweep", "--out", "both", "--csv", "both"], "--out and --csv are both"),
     ],
 )
