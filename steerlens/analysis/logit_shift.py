@@ -186,7 +186,7 @@ def _reach(model: HookedModel, conditions: Sequence[Condition], job: Comparison)
             places = [
                 position
                 for injection in condition.injections
-                for position, row in injected_rows(model, injection, len(ids)).items()
+                for position, row in injected_rows(model, injection, ids).items()
                 if bool(injection.vector.values[row].any())
             ]
             reach[distinct, prompt] = min(places, default=len(ids))
