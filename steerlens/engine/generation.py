@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Unpack
 
 import pandas as pd
 
-from steerlens.arguments import flag, texts, whole_number
+from steerlens.arguments import flag, whole_number
 from steerlens.engine.sampling import Completions, sample
 from steerlens.engine.sampling_settings import (
     Sampling,
@@ -16,13 +16,16 @@ from steerlens.engine.sampling_settings import (
     chosen_sampling,
     shows_sampling_options,
 )
+from steerlens.engine.stopping import Stops
 from steerlens.engine.surprise import completion_surprise
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.progress import progress_bar
 from steerlens.steering.conditions import Condition, Steering, as_conditions, check_conditions
+from steerlens.steering.fits import check_fits
 from steerlens.steering.placement import Placement
-from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
+from steerlens.steering.tokens import reader_after
 
 # Below this many tokens a run is over before a progress bar says anything.
 _LONG_RUN_TOKENS = 4000
@@ -33,7 +36,7 @@ _MOST_TOKENS = 2_000_000_000
 @shows_sampling_options(Sampling())
 def generate(
     model: HookedModel,
-    prompts: str | Sequence[str],
+    prompts: PromptLike | Sequence[PromptLike],
     steering: Steering | list[Steering] = None,
     *,
     sampling: Sampling | None = None,
@@ -56,11 +59,11 @@ def generate(
     condition.
 
     Args:
-        prompts: one text or several.
+        prompts: one prompt or several: texts, chats, token ids (see `PromptLike`).
         steering: None (unsteered), a vector, a tuple of vectors (one condition), or a list of conditions.
         sampling: how many completions and how they are drawn; by default `Sampling()`.
-        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end: fields of `Sampling` by
-            name, in place of those of `sampling`.
+        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end, stop: fields of
+            `Sampling` by name, in place of those of `sampling`.
         placement: where vectors go, for those that come without an Injection; by default each vector's own.
         surprise: also measure how surprising each completion is to the unsteered model (one more pass over them).
         batch_size: rows decoded together; by default as many as keep the device busy and fit its free memory.
@@ -72,7 +75,8 @@ def generate(
 
     Returns:
         Columns: condition (number in the order given), label, layer (<NA> for none or several), coeff, placement,
-        prompt, sample, completion (text without the prompt), n_tokens, finished (reached end of text), seed; with
+        prompt (a chat as "role: content" lines), sample, completion (text without the prompt and without what ended
+        it), n_tokens, finished (reached its end), seed; with
         `surprise` also surprise (mean −log p of its tokens under the unsteered model, nats; NaN without tokens).
         `frame.attrs["receipts"]` lists what was injected where.
 
@@ -86,7 +90,8 @@ def generate(
     )
     progress = None if progress is None else flag("progress", progress)
     conditions = as_conditions(steering, placement=placement)
-    given, rows = check_job(model, prompts, conditions, sampling=sampling, batch_size=batch_size)
+    given = check_job(model, prompts, conditions, sampling=sampling, batch_size=batch_size)
+    rows = [prompt.ids for prompt in given]
     total = len(conditions) * len(given) * sampling.n * sampling.max_new_tokens
     wanted = total >= _LONG_RUN_TOKENS if progress is None else progress
     with progress_bar(total, unit="tok", what="sampling", scale=True, progress=progress if wanted else False) as bar:
@@ -111,20 +116,20 @@ def generate(
 
 def check_job(
     model: HookedModel,
-    prompts: str | Sequence[str],
+    prompts: PromptLike | Sequence[PromptLike],
     conditions: Sequence[Condition],
     *,
     sampling: Sampling,
     batch_size: int | None,
-) -> tuple[list[str], list[list[int]]]:
-    """The prompts of a job, as texts and as token ids with BOS.
+) -> list[Prompt]:
+    """The prompts of a job.
 
     Raises:
         SteerlensError: a job that `generate` cannot do, as far as that shows before the model runs.
     """
     require_model(model)
     check_conditions(model, conditions)
-    given = texts("prompts", prompts)
+    given = read_prompts(model, prompts)
     if batch_size is not None:
         whole_number("batch_size", batch_size, least=1)
     tokens = len(conditions) * len(given) * sampling.n * sampling.max_new_tokens
@@ -133,15 +138,17 @@ def check_job(
             f"{len(conditions)} conditions × {len(given)} prompts × n={sampling.n} × {sampling.max_new_tokens} tokens "
             f"are more than one job holds ({_MOST_TOKENS:,} tokens); ask for fewer, or in several calls"
         )
-    return given, [prompt_ids(model, text) for text in given]
+    check_fits(conditions, [len(prompt) for prompt in given], names=[prompt.text for prompt in given])
+    return given
 
 
 def completions_frame(
-    model: HookedModel, prompts: Sequence[str], conditions: Sequence[Condition], done: Completions, *, seed: int
+    model: HookedModel, prompts: Sequence[Prompt], conditions: Sequence[Condition], done: Completions, *, seed: int
 ) -> pd.DataFrame:
     """The frame of `generate` for sampled completions, in the order condition, prompt, sample."""
     tokens, lengths = done.tokens.tolist(), done.lengths.tolist()
     finished = done.finished.tolist()
+    readers = [reader_after(model, prompt.ids) for prompt in prompts]
     records = [
         {
             "condition": c,
@@ -149,9 +156,9 @@ def completions_frame(
             "layer": condition.layer,
             "coeff": condition.coeff,
             "placement": condition.placement,
-            "prompt": prompt,
+            "prompt": prompt.text,
             "sample": s,
-            "completion": model.tokenizer.decode(ids[:length], clean_up_tokenization_spaces=False),
+            "completion": _completion(done.stops, ids, length, readers[p]),
             "n_tokens": length,
             "finished": finished[c][p][s],
             "seed": seed,
@@ -163,3 +170,13 @@ def completions_frame(
     frame = pd.DataFrame.from_records(records).astype({"layer": "Int64"})
     frame.attrs["receipts"] = [[asdict(receipt) for receipt in mine] for mine in done.receipts]
     return frame
+
+
+def _completion(stops: Stops, ids: Sequence[int], length: int, read: Callable[[Sequence[int]], str]) -> str:
+    """The text of a completion, without the stop text that ended it."""
+    if stops.texts:
+        text = read(ids)
+        place = stops.first_in(text)
+        if place is not None:
+            return text[: place[0]]
+    return read(ids[:length])

@@ -26,6 +26,7 @@ from steerlens.engine.jobs import Batch, Branch, Passage, Tree, batches
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, final_logits, is_bridge, require_model
 from steerlens.steering.conditions import Condition
+from steerlens.steering.fits import check_fits
 from steerlens.steering.tokens import pad_id
 
 Way = Literal["walk", "hooks", "rows"]
@@ -66,9 +67,10 @@ class Job:
         """The job of running every passage under every condition.
 
         Raises:
-            SteerlensError: no model of TransformerLens; a vector of another model.
+            SteerlensError: no model of TransformerLens; a vector of another model, or one that does not fit a passage.
         """
         require_model(model)
+        check_fits(conditions, [passage.prompt_length for passage in passages])
         job = Job(model, tuple(passages), Tree.of(model, conditions))
         if all(passage.prompt_length == len(passage.ids) for passage in job.passages):
             _check_reached(job.tree)
@@ -94,8 +96,8 @@ class Job:
             way: how to run it; by default the fastest that the model, and whatever hooks are on it, allow.
 
         Raises:
-            SteerlensError: a vector that does not fit its prompt; a budget given that is too small for one row; a
-                device that runs out of memory all the same; an unsteered model whose logits are NaN or infinite.
+            SteerlensError: a budget given that is too small for one row; a device that runs out of memory all the same;
+                an unsteered model whose logits are NaN or infinite.
         """
         hooked = has_live_hooks(self.model)
         way = way or self._way(hooked)

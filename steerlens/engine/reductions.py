@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steerlens.arguments import texts as read_texts
 from steerlens.arguments import whole_number
 from steerlens.engine.jobs import Passage
 from steerlens.engine.passes import Cells, Job
@@ -18,7 +17,7 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.steering.conditions import Condition, Steering, as_conditions
 from steerlens.steering.placement import Placement
-from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.prompts import PromptLike, read_prompts
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +69,7 @@ class NextTokens:
 @torch.no_grad()
 def reduce_next_tokens(
     model: HookedModel,
-    prompts: str | Sequence[str],
+    prompts: PromptLike | Sequence[PromptLike],
     steering: Steering | Sequence[Steering] = None,
     *,
     placement: Placement | None = None,
@@ -88,7 +87,7 @@ def reduce_next_tokens(
     """Numbers about the next-token distributions of prompts × conditions, without holding the logits of the grid.
 
     Args:
-        prompts: one text or several, of any lengths.
+        prompts: one prompt or several, of any lengths: texts, chats, token ids.
         steering: a vector, a tuple of vectors that act together, a Condition, None, or a list of those. Duplicates and
             conditions without effect cost nothing.
         targets: token ids whose log-probabilities are wanted: the same for all prompts, or one row per prompt.
@@ -110,8 +109,7 @@ def reduce_next_tokens(
     """
     require_model(model)
     conditions = as_conditions(steering, placement=placement)
-    texts = read_texts("prompts", prompts)
-    rows = tuple(tuple(prompt_ids(model, text)) for text in texts)
+    rows = tuple(prompt.ids for prompt in read_prompts(model, prompts))
     if positions not in ("last", "all"):
         raise SteerlensError(f"positions must be 'last' or 'all', got {positions!r}")
     whole = positions == "all"

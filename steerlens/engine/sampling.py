@@ -20,6 +20,7 @@ from steerlens.engine.budget import decode_rows, most_rows
 from steerlens.engine.random_streams import row_keys, uniforms
 from steerlens.engine.sampler import likely_tokens, may_be_guessed, next_tokens
 from steerlens.engine.sampling_settings import Sampling
+from steerlens.engine.stopping import Stops, exempt_from_penalty
 from steerlens.engine.token_counts import TokenCounts
 from steerlens.errors import SteerlensError
 from steerlens.models import Decoders, HookedModel, PrefixDecoder, WholeDecoder, prefill
@@ -28,7 +29,7 @@ from steerlens.steering.injection import injecting
 from steerlens.steering.parts import Part
 from steerlens.steering.placement import reaches_later
 from steerlens.steering.receipts import Receipt
-from steerlens.steering.tokens import end_id, pad_id, pad_left
+from steerlens.steering.tokens import pad_id, pad_left, reader_after
 
 # Rows that have ended leave the batch when they are this share of it: each departure copies the cache.
 _LEAVE_SHARE = 0.25
@@ -41,9 +42,10 @@ class Completions:
     """What was sampled, on the CPU.
 
     Attributes:
-        tokens: filled with the end-of-text id after the end.
-        lengths: tokens before the end of text (the end itself not counted).
+        tokens: what ended a completion is among them; after that they are filled with an end-of-text id.
+        lengths: tokens before the end (the end itself not counted; a token that holds the beginning of a stop text is).
         finished: whether the completion ended by itself.
+        stops: where completions end.
         receipts: what was injected, per condition.
     """
 
@@ -51,6 +53,7 @@ class Completions:
     lengths: Int[Tensor, "conditions prompts samples"]
     finished: Bool[Tensor, "conditions prompts samples"]
     receipts: tuple[tuple[Receipt, ...], ...]
+    stops: Stops
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,9 @@ def sample(
             f"{model.cfg.n_ctx}; ask for fewer tokens or shorten the prompt"
         )
     shape = (len(conditions), len(prompts), n)
-    fill = end_id(model)
-    tokens = torch.full((*shape, max_new_tokens), pad_id(model) if fill is None else fill)
-    lengths = torch.zeros(shape, dtype=torch.long)
-    finished = torch.zeros(shape, dtype=torch.bool)
+    stops = Stops.of(model, sampling)
+    tokens = torch.full((*shape, max_new_tokens), stops.fill)
+    exempt = exempt_from_penalty(model, stops).to(model.cfg.device) if sampling.needs_counts else None
     keys = row_keys(sampling.seed, prompts, n)
     parts_of = [[Part(injection) for injection in condition.injections] for condition in conditions]
     units = [_Unit(c, p) for c in range(len(conditions)) for p in range(len(prompts))]
@@ -115,7 +117,8 @@ def sample(
             [parts_of[unit.condition] for unit in batch],
             torch.stack([keys[unit.prompt, samples] for unit in batch]),
             sampling=sampling,
-            end=end_id(model) if sampling.stop_at_end else None,
+            stops=stops,
+            exempt=exempt,
             use_cache=use_cache,
             decoders=decoders,
             guess=guess,
@@ -123,13 +126,31 @@ def sample(
         )
         for unit, row in zip(batch, drawn, strict=True):
             tokens[unit.condition, unit.prompt, samples] = row
-    if sampling.stop_at_end and fill is not None:
-        ends = tokens == fill
-        finished = ends.any(-1)
-        lengths = torch.where(finished, ends.long().argmax(-1), max_new_tokens)
-    else:
-        lengths.fill_(max_new_tokens)
-    return Completions(tokens, lengths, finished, tuple(tuple(p.receipt for p in parts) for parts in parts_of))
+    ends = torch.isin(tokens, torch.tensor(stops.ids, dtype=torch.long))
+    finished = ends.any(-1)
+    lengths = torch.where(finished, ends.long().argmax(-1), max_new_tokens)
+    if stops.texts:
+        _end_at_texts(model, prompts, stops, tokens, lengths, finished)
+    receipts = tuple(tuple(part.receipt for part in parts) for parts in parts_of)
+    return Completions(tokens, lengths, finished, receipts, stops)
+
+
+def _end_at_texts(
+    model: HookedModel,
+    prompts: Sequence[Sequence[int]],
+    stops: Stops,
+    tokens: Int[Tensor, "conditions prompts samples new"],
+    lengths: Int[Tensor, "conditions prompts samples"],
+    finished: Bool[Tensor, "conditions prompts samples"],
+) -> None:
+    """Ends completions, in place, where their first stop text ends, wherever the sampling has seen it."""
+    for p, ids in enumerate(prompts):
+        read = reader_after(model, ids)
+        for c, s in ((c, s) for c in range(tokens.shape[0]) for s in range(tokens.shape[2])):
+            found = stops.tokens_of_text(tokens[c, p, s, : lengths[c, p, s]].tolist(), read)
+            if found is not None:
+                lengths[c, p, s], finished[c, p, s] = found[0], True
+                tokens[c, p, s, found[1] :] = stops.fill
 
 
 def conditions_together(model: HookedModel, *, prompts: int, n: int, batch_size: int | None = None) -> int:
@@ -156,7 +177,7 @@ class _Rows:
     Attributes:
         place: where each belongs in the result.
         keys: of their random streams.
-        ended: whether the end of text was drawn.
+        ended: whether the end was drawn.
         drawn: the last tokens.
         counts: how often each token stands in them, where the sampling asks.
     """
@@ -174,18 +195,17 @@ class _Rows:
         mask: Int[Tensor, "unit pos"],
         *,
         counted: bool,
+        exempt: Bool[Tensor, " d_vocab"] | None,
     ) -> _Rows:
         """The rows of a batch before their first token, each unit's next to each other."""
         place = torch.arange(keys.numel(), device=prompts.device)
-        counts = TokenCounts.of_prompts(prompts, mask).repeat(keys.shape[1]) if counted else None
+        counts = TokenCounts.of_prompts(prompts, mask, exempt).repeat(keys.shape[1]) if counted else None
         return _Rows(place, keys.flatten().to(place.device), torch.zeros_like(place, dtype=torch.bool), place, counts)
 
-    def after(self, drawn: Int[Tensor, " row"], end: int | None) -> _Rows:
-        """The rows with one more token each; those that have ended get `end` again."""
-        ended = self.ended
-        if end is not None:
-            drawn = torch.where(ended, end, drawn)
-            ended = ended | (drawn == end)
+    def after(self, drawn: Int[Tensor, " row"], ends: Int[Tensor, " ends"], fill: int) -> _Rows:
+        """The rows with one more token each; those that have ended get `fill`."""
+        drawn = torch.where(self.ended, fill, drawn)
+        ended = self.ended | (drawn[:, None] == ends).any(-1)
         counts = None if self.counts is None else self.counts.add(drawn)
         return replace(self, ended=ended, drawn=drawn, counts=counts)
 
@@ -202,7 +222,8 @@ def _sample_batch(
     keys: Int[Tensor, "units samples"],
     *,
     sampling: Sampling,
-    end: int | None,
+    stops: Stops,
+    exempt: Bool[Tensor, " d_vocab"] | None,
     use_cache: bool,
     decoders: Decoders,
     guess: bool,
@@ -236,8 +257,10 @@ def _sample_batch(
         else WholeDecoder(model, prompt_tokens, prompt_mask, samples=samples)
     )
     later = _on_their_rows(late, unit_of, device)
-    rows = _Rows.begin(keys, prompt_tokens, prompt_mask, counted=sampling.needs_counts)
-    result = torch.full((units * samples, max_new_tokens), end if end is not None else 0, device=device)
+    rows = _Rows.begin(keys, prompt_tokens, prompt_mask, counted=sampling.needs_counts, exempt=exempt)
+    ends = torch.tensor(stops.ids, dtype=torch.long, device=device)
+    result = torch.full((units * samples, max_new_tokens), stops.fill, device=device)
+    readers = [reader_after(model, ids) for ids in prompts] if stops.texts else []
     look_every = _LOOK_EVERY.get(device.type, 16)
     # Who guesses must be able to go back.
     guessing = guess and isinstance(decoder, PrefixDecoder) and device.type != "cpu" and may_be_guessed(sampling)
@@ -257,7 +280,7 @@ def _sample_batch(
             doubt = doubt | ~(certain | rows.ended).all()
         else:
             drawn = next_tokens(logits, sampling, numbers, rows.counts)
-        rows = rows.after(drawn, end)
+        rows = rows.after(drawn, ends, stops.fill)
         result[rows.place, step] = rows.drawn
         step += 1
         if step > announced:  # what is drawn anew is not told twice
@@ -272,7 +295,10 @@ def _sample_batch(
             decoder.rewind(step - sure_step)
             rows, step, guess, guessing = sure, sure_step, False, False
             continue
-        if end is not None and step < max_new_tokens:
+        if readers and step < max_new_tokens:
+            said = _stopped(stops, readers, result[rows.place, :step].tolist(), unit_of.tolist(), step - sure_step)
+            rows = replace(rows, ended=rows.ended | torch.tensor(said, device=device))
+        if stops and step < max_new_tokens:
             gone = int(rows.ended.sum())
             if gone == len(rows.ended):
                 break
@@ -284,6 +310,22 @@ def _sample_batch(
     if bool((found == NO_TOKEN).any()):
         raise SteerlensError("the model's logits hold NaN or infinity; use a smaller coefficient or float32")
     return rearrange(found, "(unit sample) new -> unit sample new", unit=units), guess
+
+
+def _stopped(
+    stops: Stops,
+    readers: Sequence[Callable[[Sequence[int]], str]],
+    tokens: Sequence[Sequence[int]],
+    unit_of: Sequence[int],
+    new: int,
+) -> list[bool]:
+    """Which rows hold a stop text, most of them told by their last tokens alone."""
+    tail = stops.reach + new
+    return [
+        stops.first_in(readers[unit](ids[-tail:])) is not None
+        and (len(ids) <= tail or stops.first_in(readers[unit](ids)) is not None)
+        for ids, unit in zip(tokens, unit_of, strict=True)
+    ]
 
 
 def _on_their_rows(parts: Sequence[tuple[Part, int]], unit_of: Int[Tensor, " row"], device: torch.device) -> list[Part]:

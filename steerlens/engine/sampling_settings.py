@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
-from steerlens.arguments import shown
+from steerlens.arguments import listed, shown, text, whole_number
 from steerlens.errors import SteerlensError
 
 P = ParamSpec("P")
@@ -27,6 +27,7 @@ class SamplingOptions(TypedDict, total=False):
     frequency_penalty: float
     seed: int
     stop_at_end: bool
+    stop: str | int | Sequence[str | int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +35,17 @@ class Sampling:
     """How many completions, and how each token is drawn; the defaults are those of the ActAdd paper (arXiv 2308.10248).
 
     n: completions of each prompt under each condition.
-    max_new_tokens: at most; a completion ends earlier at end of text (unless `stop_at_end` is False).
+    max_new_tokens: at most; a completion ends earlier at its end.
     temperature: 0 takes the largest raw logit and ignores all else.
     top_k: keeps the k most likely tokens, and those equal to the k-th; None keeps all. May exceed the vocabulary.
     top_p: nucleus; 1 (or None) keeps all.
     frequency_penalty: what a token's logit loses, after the division by the temperature, for each time it stands in the
-        row, prompt and BOS included.
+        row, prompt included. Special tokens and those that end a completion are exempt: a chat's template writes them
+        once for every turn, and a model that paid for that would never end its reply.
     seed: of the random numbers. Sample 7 of a prompt draws the same ones under every condition.
-    stop_at_end: end a completion at the end-of-text token.
+    stop_at_end: end a completion at every token that ends one by the model's own settings
+        (`generation_config.eos_token_id`, or else the tokenizer's end of text).
+    stop: also end it at these texts and token ids, one or several. A completion does not hold what ended it.
 
     As TransformerLens' `sample_logits`, except: padding is not counted (there it is); `top_k` and `top_p` both apply
     if both are set, `top_k` first (there `top_k` switches `top_p` off without a word); a negative penalty is applied
@@ -56,6 +60,7 @@ class Sampling:
     frequency_penalty: float = 1.0
     seed: int = 0
     stop_at_end: bool = True
+    stop: tuple[str | int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("n", "max_new_tokens", "top_k", "seed"):
@@ -81,6 +86,7 @@ class Sampling:
             object.__setattr__(self, name, float(value))
         if not isinstance(self.stop_at_end, bool):
             raise SteerlensError(f"stop_at_end is {shown(self.stop_at_end)}; needs True or False")
+        object.__setattr__(self, "stop", _stops(self.stop))
 
     @property
     def greedy(self) -> bool:
@@ -136,6 +142,19 @@ def shows_sampling_options(default: Sampling) -> Callable[[Callable[P, R]], Call
         return function
 
     return decorate
+
+
+def _stops(given: Any) -> tuple[str | int, ...]:
+    """Texts and token ids, each once, in the order given."""
+    several = [given] if isinstance(given, str) or _is_whole(given) else listed("stop", given, of="texts or token ids")
+    return tuple(
+        dict.fromkeys(
+            text(f"stop[{place}]", one, empty=False)
+            if isinstance(one, str)
+            else whole_number(f"stop[{place}]: a text or a token id", one, least=0)
+            for place, one in enumerate(several)
+        )
+    )
 
 
 def _is_whole(value: Any) -> bool:

@@ -18,14 +18,14 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.steering.conditions import Steering, as_conditions
 from steerlens.steering.placement import Placement
-from steerlens.steering.prompts import prompt_ids
-from steerlens.steering.tokens import continuation_ids, token_ids, token_strings
+from steerlens.steering.prompts import Prompt, PromptLike, following_ids, is_one_prompt, read_prompt, read_prompts
+from steerlens.steering.tokens import token_ids, token_strings
 
 
 @torch.no_grad()
 def next_token_logits(
     model: HookedModel,
-    prompts: str | Sequence[str],
+    prompts: PromptLike | Sequence[PromptLike],
     steering: Steering | Sequence[Steering] = None,
     *,
     placement: Placement | None = None,
@@ -38,7 +38,7 @@ def next_token_logits(
     on the model act as they would there. All logits are held; `reduce_next_tokens` does without.
 
     Args:
-        prompts: one text or several, of any lengths.
+        prompts: one prompt or several, of any lengths: texts, chats, token ids (see `PromptLike`).
         steering: a SteeringVector, a tuple of vectors (one condition), a Condition, None (unsteered), or a list of
             those (many conditions).
         placement: where vectors go that are not wrapped in an Injection; by default each vector's own.
@@ -46,8 +46,8 @@ def next_token_logits(
         memory_budget: bytes for activations instead of what the device has free.
 
     Returns:
-        [condition prompt d_vocab] in the model's dtype and on its device; a single text drops the prompt axis, anything
-        but a list of conditions drops the condition axis.
+        [condition prompt d_vocab] in the model's dtype and on its device; a single prompt drops the prompt axis,
+        anything but a list of conditions drops the condition axis.
 
     Raises:
         SteerlensError: an empty prompt, a vector of another model or longer than a prompt, a budget too small, logits
@@ -55,8 +55,7 @@ def next_token_logits(
     """
     require_model(model)
     conditions = as_conditions(steering, placement=placement)
-    texts = read_texts("prompts", prompts)
-    rows = [tuple(prompt_ids(model, text)) for text in texts]
+    rows = [prompt.ids for prompt in read_prompts(model, prompts)]
     job = Job.of(model, [Passage(ids, len(ids), len(ids) - 1, len(ids)) for ids in rows], conditions)
     result: Tensor | None = None
     for cells in job.cells(batch_size=batch_size, memory_budget=memory_budget):
@@ -67,7 +66,7 @@ def next_token_logits(
     assert result is not None
     if job.tree.leaf_of != tuple(range(len(job.tree.leaves))):
         result = result[torch.tensor(job.tree.leaf_of, device=result.device)]
-    if isinstance(prompts, str):
+    if is_one_prompt(prompts):
         result = result[:, 0]
     return result if isinstance(steering, list) else result[0]
 
@@ -78,7 +77,7 @@ def score(
     texts: str | Sequence[str],
     steering: Steering | Sequence[Steering] = None,
     *,
-    prompt: str | Sequence[str] | None = None,
+    prompt: PromptLike | Sequence[PromptLike] | None = None,
     placement: Placement | None = None,
     batch_size: int | None = None,
     memory_budget: int | None = None,
@@ -92,7 +91,8 @@ def score(
     Args:
         texts: one text or several.
         steering, placement, batch_size, memory_budget: as for `next_token_logits`.
-        prompt: one prompt for all texts, or one per text.
+        prompt: one prompt for all texts, or a list of one per text: texts, chats, token ids. A text is tokenised where
+            it stands behind its prompt.
 
     Returns:
         columns: condition (int, order of the job), label (str), layer (Int64, NA for unsteered or several layers),
@@ -106,7 +106,7 @@ def score(
     require_model(model)
     conditions = as_conditions(steering, placement=placement)
     given = read_texts("texts", texts)
-    prompts = _prompts_for(prompt, len(given))
+    prompts = _prompts_for(model, prompt, len(given))
     passages = [_scored(model, text, before) for text, before in zip(given, prompts, strict=True)]
     job = Job.of(model, passages, conditions)
     most = max(passage.n_wanted for passage in passages)
@@ -128,7 +128,8 @@ def score(
         for index, (text, before, passage) in enumerate(zip(given, prompts, passages, strict=True)):
             n, ids = passage.n_wanted, passage.ids[passage.first + 1 :]
             shared = (number, condition.label, condition.layer, condition.coeff, condition.placement)
-            for name, value in zip(_COLUMNS, (*shared, before or "", index, text), strict=False):
+            own = ("" if before is None else before.text, index, text)
+            for name, value in zip(_COLUMNS, (*shared, *own), strict=False):
                 columns[name].extend([value] * n)
             columns["position"].extend(range(passage.first + 1, passage.stop + 1))
             columns["token"].extend(strings[ids])
@@ -155,7 +156,7 @@ _COLUMNS = (
 )
 
 
-def _scored(model: HookedModel, text: str, prompt: str | None) -> Passage:
+def _scored(model: HookedModel, text: str, prompt: Prompt | None) -> Passage:
     """The tokens of a text, after its prompt if it has one, and the positions that predict them."""
     if prompt is None:
         ids = token_ids(model, text)
@@ -165,7 +166,7 @@ def _scored(model: HookedModel, text: str, prompt: str | None) -> Passage:
                 "give a longer text, or a prompt= before it"
             )
         return Passage(tuple(ids), len(ids), 0, len(ids) - 1)
-    before, after = prompt_ids(model, prompt), continuation_ids(model, text)
+    before, after = list(prompt.ids), following_ids(model, prompt, text)
     if not after:
         raise SteerlensError("a text is empty; give at least one token to score")
     ids = before + after
@@ -177,10 +178,14 @@ def _scored(model: HookedModel, text: str, prompt: str | None) -> Passage:
     return Passage(tuple(ids), len(before), len(before) - 1, len(ids) - 1)
 
 
-def _prompts_for(prompt: str | Sequence[str] | None, n: int) -> list[str | None]:
-    if prompt is None or isinstance(prompt, str):
-        return [prompt] * n
-    prompts = read_texts("prompt", prompt)
+def _prompts_for(
+    model: HookedModel, prompt: PromptLike | Sequence[PromptLike] | None, n: int
+) -> Sequence[Prompt | None]:
+    if prompt is None:
+        return [None] * n
+    if is_one_prompt(prompt):
+        return [read_prompt(model, prompt)] * n  # type: ignore[arg-type]
+    prompts = read_prompts(model, prompt)
     if len(prompts) != n:
         raise SteerlensError(f"{len(prompts)} prompts for {n} texts; give one prompt for all, or one per text")
-    return list(prompts)
+    return prompts

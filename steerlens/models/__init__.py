@@ -3,6 +3,7 @@
 from steerlens.models.cache_folder import cache_folder
 from steerlens.models.checkpoints import DEMO_MODEL_PATH
 from steerlens.models.decoding import Decoder, Decoders, WholeDecoder
+from steerlens.models.ends import end_ids
 from steerlens.models.fingerprint import fingerprint
 from steerlens.models.loading import load_model
 from steerlens.models.prefix_decoding import PrefixDecoder, walkable
@@ -34,6 +35,7 @@ __all__ = [
     "WholeDecoder",
     "cache_folder",
     "decode_logits",
+    "end_ids",
     "expand_cache",
     "final_logits",
     "fingerprint",

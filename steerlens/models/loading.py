@@ -12,6 +12,7 @@ from steerlens.errors import SteerlensError
 from steerlens.models.bridging import bridged, check_tokenizer, own_tokenizer
 from steerlens.models.checkpoints import official_name, unavailable
 from steerlens.models.devices import Device, moved, read_device, read_dtype
+from steerlens.models.ends import keep_end_ids
 from steerlens.models.originals import Original, find_original
 from steerlens.models.protocol import HookedModel, is_bridge, require_model
 from steerlens.models.quiet import quiet
@@ -111,7 +112,9 @@ def _converted(original: Original, use_bridge: bool, processing: bool) -> Any:
         return bridged(hf_model, tokenizer, name=original.name, processing=processing, device="cpu")
     from steerlens.models.conversion import hooked_transformer
 
-    return hooked_transformer(hf_model, tokenizer, name=original.name, processing=processing)
+    model = hooked_transformer(hf_model, tokenizer, name=original.name, processing=processing)
+    keep_end_ids(model, hf_model)
+    return model
 
 
 def _is_of_transformer_lens(source: str | Path) -> bool:

@@ -24,6 +24,7 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 from steerlens.runs.packing import first_line, pack, unpack
 from steerlens.steering.conditions import Condition
+from steerlens.steering.prompts import PromptLike
 
 Part = tuple[int, ...]
 
@@ -37,7 +38,7 @@ _LOOK_SECONDS = 0.2
 
 def generate_on_ray(
     model: HookedModel,
-    prompts: Sequence[str],
+    prompts: Sequence[PromptLike],
     conditions: Sequence[Condition],
     parts: Iterator[Part | None],
     *,
@@ -78,7 +79,7 @@ class _Crew:
         self,
         ray: Any,
         model: HookedModel,
-        prompts: Sequence[str],
+        prompts: Sequence[PromptLike],
         conditions: Sequence[Condition],
         settings: Mapping[str, Any],
     ) -> None:

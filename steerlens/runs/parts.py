@@ -14,12 +14,13 @@ from steerlens.engine.generation import check_job, generate
 from steerlens.engine.sampling import conditions_together
 from steerlens.engine.sampling_settings import Sampling
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, fingerprint
+from steerlens.models import HookedModel, end_ids, fingerprint
 from steerlens.progress import progress_bar
 from steerlens.runs.cluster import generate_on_ray
 from steerlens.runs.run_keys import Planned, job_key
 from steerlens.runs.store import Store
 from steerlens.steering import Condition
+from steerlens.steering.prompts import Prompt, PromptLike
 
 Engine = Literal["local", "ray"]
 
@@ -31,7 +32,7 @@ _PATIENCE = 2.0
 
 def complete_in_parts(
     model: HookedModel,
-    prompts: Sequence[str],
+    prompts: PromptLike | Sequence[PromptLike],
     conditions: Sequence[Condition],
     roles: Sequence[str],
     *,
@@ -58,9 +59,10 @@ def complete_in_parts(
     Raises:
         SteerlensError: see `Store`, `generate_on_ray`, `generate`, and `fingerprint` (live hooks).
     """
-    texts, ids = check_job(model, prompts, conditions, sampling=sampling, batch_size=batch_size)
+    given = check_job(model, prompts, conditions, sampling=sampling, batch_size=batch_size)
     weights = fingerprint(model)
-    job = job_key(weights, texts, ids, sampling, surprise=surprise)
+    texts, ids = [prompt.text for prompt in given], [prompt.ids for prompt in given]
+    job = job_key(weights, texts, ids, sampling, ends=end_ids(model), surprise=surprise)
     planned = [Planned.of(condition, role, job=job) for condition, role in zip(conditions, roles, strict=True)]
     number_of = {one.key: number for number, one in reversed(list(enumerate(planned)))}
     how = {"sampling": sampling, "batch_size": batch_size, "compile": compile, "surprise": surprise}
@@ -72,7 +74,7 @@ def complete_in_parts(
         done = _on_ray if engine == "ray" else _here
         with (
             progress_bar(len(keys), unit="condition", what="sampling", progress=progress) as bar,
-            closing(done(model, texts, conditions, work, how)) as frames,
+            closing(done(model, given, conditions, work, how)) as frames,
         ):
             bar.update(len(keys) - len(kept.missing(sweep)))
             for part, frame in frames:
@@ -124,7 +126,7 @@ class _Work:
 
 
 def _here(
-    model: HookedModel, prompts: list[str], conditions: Sequence[Condition], work: _Work, settings: dict[str, Any]
+    model: HookedModel, prompts: list[Prompt], conditions: Sequence[Condition], work: _Work, settings: dict[str, Any]
 ) -> Generator[tuple[Part, pd.DataFrame], None, None]:
     for part in work:
         if part is None:
@@ -134,7 +136,7 @@ def _here(
 
 
 def _on_ray(
-    model: HookedModel, prompts: list[str], conditions: Sequence[Condition], work: _Work, settings: dict[str, Any]
+    model: HookedModel, prompts: list[Prompt], conditions: Sequence[Condition], work: _Work, settings: dict[str, Any]
 ) -> Generator[tuple[Part, pd.DataFrame], None, None]:
     return generate_on_ray(model, prompts, conditions, iter(work), settings=settings)
 

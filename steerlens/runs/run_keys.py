@@ -15,7 +15,7 @@ from steerlens.engine import Sampling
 from steerlens.steering import Condition
 
 # Part of every key. To be raised when the same job would give other completions than before.
-_REVISION = 2
+_REVISION = 3
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,20 @@ def run_key(condition: Condition, *, job: str) -> str:
 
 
 def job_key(
-    weights: str, prompts: Sequence[str], ids: Sequence[Sequence[int]], sampling: Sampling, *, surprise: bool = False
+    weights: str,
+    prompts: Sequence[str],
+    ids: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    ends: Sequence[int] = (),
+    surprise: bool = False,
 ) -> str:
     """What the completions of all conditions of a job depend on, as text.
 
-    `weights` is the model's `fingerprint`.
+    `weights` is the model's `fingerprint`, `ends` are the tokens that end its texts.
     The batch size, the device and the other conditions of the job are left out: completions do not depend on them.
     """
-    settings = dict(sorted(asdict(sampling).items()))
+    settings = dict(sorted(asdict(sampling).items())) | {"ends": list(ends)}
     if surprise:  # measured together with the completions, and kept with them
         settings["surprise"] = True
     return json.dumps([_REVISION, weights, list(prompts), [list(row) for row in ids], settings])

@@ -7,7 +7,7 @@ sequence is read, and shown, as it is there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -72,7 +72,7 @@ def is_bos(
     """Where each row of a batch has its BOS: the leading real tokens that are BOS. The host waits for nothing."""
     known = torch.tensor(bos_ids(model), dtype=tokens.dtype, device=tokens.device)
     real = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-    return (torch.isin(tokens, known) | ~real).long().cumprod(-1).bool() & real
+    return ((tokens[..., None] == known).any(-1) | ~real).long().cumprod(-1).bool() & real
 
 
 def continuation_ids(
@@ -121,31 +121,27 @@ def adds_space(tokenizer: Any) -> bool:
     return False
 
 
-def continuation_text(model: HookedModel, ids: Sequence[int], *, after: Sequence[int] = ()) -> str:
-    """The text of tokens that go on from others, with the space before its first word, if it has one."""
-    return texts_after(model, [ids], after=after)[0]
-
-
-def texts_after(model: HookedModel, rows: Sequence[Sequence[int]], *, after: Sequence[int] = ()) -> list[str]:
-    """The text of each row of tokens, as it is behind the tokens `after` (or behind any text)."""
+def reader_after(model: HookedModel, after: Sequence[int] = ()) -> Callable[[Sequence[int]], str]:
+    """A function from tokens to their text as it is behind the tokens `after` (or behind any text)."""
     tokenizer = tokenizer_of(model)
-    rows = [[int(one) for one in ids] for ids in rows]
     if not adds_space(tokenizer):
-        return [decoded(tokenizer, ids) for ids in rows]
+        return lambda ids: decoded(tokenizer, ids)
     # A few tokens are context enough; a whole prompt would be decoded anew for every row.
-    before = [int(one) for one in after[-4:]] or encoded(tokenizer, "a")
+    before = list(after[-4:]) or encoded(tokenizer, "a")
     shown_before = decoded(tokenizer, before)
-    found = []
-    for ids in rows:
+
+    def read(ids: Sequence[int]) -> str:
         whole = decoded(tokenizer, [*before, *ids])
         # A character whose bytes lie on both sides of the seam belongs to neither.
-        found.append(whole[len(shown_before) :] if whole.startswith(shown_before) else decoded(tokenizer, ids))
-    return found
+        return whole[len(shown_before) :] if whole.startswith(shown_before) else decoded(tokenizer, ids)
+
+    return read
 
 
 def token_strings(model: HookedModel, ids: Sequence[int]) -> tuple[str, ...]:
     """Each token as text, in order; bytes that are no whole character show as `�`."""
-    return tuple(texts_after(model, [[one] for one in ids]))
+    read = reader_after(model)
+    return tuple(read([int(one)]) for one in ids)
 
 
 def single_token(model: HookedModel, word: str) -> int:
@@ -200,12 +196,6 @@ def pad_id(model: HookedModel) -> int:
         if candidate is not None and 0 <= candidate < model.cfg.d_vocab:
             return int(candidate)
     return 0
-
-
-def end_id(model: HookedModel) -> int | None:
-    """The end-of-text token id, if the tokenizer has one."""
-    end = tokenizer_of(model).eos_token_id
-    return None if end is None else int(end)
 
 
 def encoded(tokenizer: Any, prompt: str) -> list[int]:

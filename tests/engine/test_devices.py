@@ -230,7 +230,7 @@ def test_tokens_guessed_from_the_largest_logits_are_drawn_anew_where_that_was_wr
     went_back = []
     rewind = PrefixDecoder.rewind
     monkeypatch.setattr(PrefixDecoder, "rewind", lambda self, steps: (went_back.append(steps), rewind(self, steps)))
-    monkeypatch.setattr("steerlens.engine.sampling.end_id", lambda model: end)
+    monkeypatch.setattr("steerlens.engine.stopping.end_ids", lambda model: (end,))
     jobs = [None, *vectors(here)]
     same = {"n": 5, "max_new_tokens": 40, "batch_size": 10, **settings}
     told: list[int] = []

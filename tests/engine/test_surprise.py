@@ -28,7 +28,10 @@ def by_formula(model, ids: list[int], new: list[int]) -> float:
 def test_surprise_is_the_formula(any_model) -> None:
     vector = sl.actadd(any_model, "Love", "Hate", layer=1)
     conditions = as_conditions([None, 3 * vector])
-    _, rows = check_job(any_model, PROMPTS, conditions, batch_size=None)
+    rows = [
+        list(prompt.ids)
+        for prompt in check_job(any_model, PROMPTS, conditions, sampling=sl.Sampling(), batch_size=None)
+    ]
     done = sample(any_model, rows, conditions, sampling=sl.Sampling(n=3, max_new_tokens=4, top_p=0.9, seed=2))
     found = completion_surprise(any_model, rows, done)
     for c in range(2):
@@ -58,7 +61,9 @@ def test_a_strong_vector_makes_text_more_surprising(demo) -> None:
 
 def test_a_completion_without_tokens_has_no_surprise(gpt2) -> None:
     conditions = as_conditions(None)
-    _, rows = check_job(gpt2, PROMPTS, conditions, batch_size=None)
+    rows = [
+        list(prompt.ids) for prompt in check_job(gpt2, PROMPTS, conditions, sampling=sl.Sampling(), batch_size=None)
+    ]
     done = sample(gpt2, rows, conditions, sampling=sl.Sampling(max_new_tokens=2))
     done.lengths[0, 1, 0] = 0
     found = completion_surprise(gpt2, rows, done)

@@ -34,8 +34,8 @@ def key(**changes: Any) -> str:
 
 def test_keys_stay_what_they_are() -> None:
     """If this fails, every store and ledger there is would be computed anew: see `_REVISION`."""
-    assert key() == "b7c68b1d1f90dd899872b5eb3e9c3cad"
-    assert run_key(Condition(), job=job_key(**JOB)) == "ef1b5cf087626f792d91e96633e70a05"
+    assert key() == "c8e892ca01016597b5e368eea55f8740"
+    assert run_key(Condition(), job=job_key(**JOB)) == "fde9a873bb4db211dd628f42d515fcba"
 
 
 def test_what_completions_depend_on_is_in_the_key() -> None:
@@ -51,12 +51,14 @@ def test_what_completions_depend_on_is_in_the_key() -> None:
         {"prompts": ["I", "du bist schon"]},
         {"ids": [[0, 1], [0, 2, 4]]},
         {"ids": [[0, 1, 0], [2, 3]]},
+        {"ends": [0, 4]},
         *(
             {"sampling": replace(JOB["sampling"], **{name: value})}
             for name, value in {
                 **dict.fromkeys(("n", "max_new_tokens", "temperature", "top_k", "frequency_penalty", "seed"), 7),
                 "top_p": 0.7,
                 "stop_at_end": False,
+                "stop": (".", 3),
             }.items()
         ),
     ],

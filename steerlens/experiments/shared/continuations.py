@@ -26,10 +26,11 @@ from steerlens.errors import SteerlensError
 from steerlens.experiments.shared.ledger import Ledger
 from steerlens.experiments.shared.relevance import Embedder, centre, cosines, hugging_face_embedder, model_embedder
 from steerlens.experiments.shared.scorers import Scorer, Shipped, hugging_face_scorer, probabilities, shipped_scorer
-from steerlens.models import HookedModel, fingerprint
+from steerlens.models import HookedModel, end_ids, fingerprint
 from steerlens.runs.run_keys import job_key, run_key
 from steerlens.steering import Condition
 from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.tokens import reader_after
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,14 +142,15 @@ class Runner:
         """The parts of some ways with one prefix, completing together what is missing."""
         sampling, prefix = self.sampling, ways[numbers[0]].prefix
         conditions = [ways[number].condition for number in numbers]
-        texts, ids = check_job(
+        given = check_job(
             self.model,
             [prefix + prompt for prompt in prompts],
             conditions,
             sampling=sampling,
             batch_size=self._batch_size,
         )
-        job = job_key(self._weights, texts, ids, sampling)
+        ids = [prompt.ids for prompt in given]
+        job = job_key(self._weights, [prompt.text for prompt in given], ids, sampling, ends=end_ids(self.model))
         keys = {number: run_key(ways[number].condition, job=job) for number in numbers}
         missing = [number for number in numbers if not self.ledger.knows(_part(keys[number]))]
         bar.update((len(numbers) - len(missing)) * len(prompts) * sampling.n)
@@ -177,7 +179,7 @@ class Runner:
     def _rows(
         self, number: int, way: Way, prompts: Sequence[str], start: int, part: dict[str, Any], key: str
     ) -> list[dict[str, Any]]:
-        n, tokenizer = self.sampling.n, self.model.tokenizer
+        n, read = self.sampling.n, reader_after(self.model)
         return [
             {
                 "way": number,
@@ -189,7 +191,7 @@ class Runner:
                 "prompt": prompts[place // n],
                 "prompt_number": start + place // n,
                 "sample": place % n,
-                "completion": tokenizer.decode(ids, clean_up_tokenization_spaces=False),
+                "completion": read(ids),
                 "n_tokens": len(ids),
                 "finished": finished,
                 "seed": self.sampling.seed,
