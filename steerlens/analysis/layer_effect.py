@@ -14,7 +14,7 @@ import torch
 from steerlens.analysis.injected import injected_rows
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
-from steerlens.arguments import choice, numbers, seed_number
+from steerlens.arguments import choice, numbers, seed_number, shown
 from steerlens.arguments import texts as read_texts
 from steerlens.errors import SteerlensError
 from steerlens.measures.summaries import best_condition
@@ -87,8 +87,8 @@ class LayerEffect:
         return write_page(path, lambda: effect_page(self.summary, self.settings, command=command))
 
     def _check(self, measure: str) -> None:
-        if measure not in {*MEASURES, *_NORMS}:
-            raise SteerlensError(f"no measure {measure!r}; use one of {', '.join([*MEASURES, *_NORMS])}")
+        if not isinstance(measure, str) or measure not in {*MEASURES, *_NORMS}:
+            raise SteerlensError(f"no measure {shown(measure)}; use one of {', '.join([*MEASURES, *_NORMS])}")
 
 
 def layer_effect(

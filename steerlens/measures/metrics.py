@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from steerlens.arguments import choice, flag, listed, shown, visible, whole_number
+from steerlens.arguments import text as read_text
 from steerlens.errors import SteerlensError
 
 Completions: TypeAlias = Sequence[str] | pd.Series
@@ -99,10 +101,11 @@ TOPICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )  # fmt: skip
 
-# A metric becomes a column beside these (see the completion frame); a metric of the same name would overwrite one.
+# A metric becomes a column beside these, of completions, summaries and stores; see `Metric.column`.
 RESERVED_NAMES = frozenset(
     {"condition", "label", "role", "layer", "coeff", "placement", "prompt", "sample", "completion", "n_tokens"}
-    | {"finished", "surprise", "seed", "metric", "kind", "n", "mean", "low", "high"}
+    | {"finished", "surprise", "seed", "metric", "kind", "n", "mean", "low", "high", "value", "sweep"}
+    | {"model", "weights", "what", "max_new_tokens", "temperature", "top_k", "top_p", "frequency_penalty"}
 )
 
 # Letters and digits make words; the underscore does not, because plain-text books write emphasis as _so_.
@@ -126,12 +129,20 @@ class Metric:
     marked: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in ("share", "mean"):
-            raise SteerlensError(f'metric kind {self.kind!r} is unknown; use "share" or "mean"')
-        if not self.name.strip():
+        if not isinstance(self.kind, str) or self.kind not in ("share", "mean"):
+            raise SteerlensError(f'metric kind {shown(self.kind)} is unknown; use "share" or "mean"')
+        if not read_text("a metric's name", self.name).strip():
             raise SteerlensError("a metric has an empty name; pass name=")
-        if self.name in RESERVED_NAMES:
-            raise SteerlensError(f"metric name {self.name!r} is a column of the completion frame; pass another name=")
+        if not callable(self.function):
+            raise SteerlensError(f"metric {self.name!r} needs a function of texts, got {shown(self.function)}")
+        marked = [read_text("a marked word", word) for word in listed("marked", self.marked, of="words")]
+        object.__setattr__(self, "marked", tuple(marked))
+        object.__setattr__(self, "name", visible(self.name))
+
+    @property
+    def column(self) -> str:
+        """Its column in a frame of completions: its name, told apart where that is another column's ("kind")."""
+        return f"{self.name} (metric)" if self.name in RESERVED_NAMES else self.name
 
     def __call__(self, completions: Completions) -> Float[np.ndarray, " completion"]:
         """One float per completion, [n]. Raises on anything that is not text, and on a function that miscounts."""
@@ -160,30 +171,29 @@ def words(*words: str, name: str | None = None, literal: bool = False) -> Metric
     "dogma".
     """
     chosen, default = _chosen(words, literal)
-    return Metric(name or default, "share", _ContainsAny(chosen), marked=chosen)
+    return Metric(_named(name, default), "share", _ContainsAny(chosen), marked=chosen)
 
 
 def topic(topic: str, *, name: str | None = None) -> Metric:
     """Share of completions with a word of the list `TOPICS[topic]`; an unknown name is a SteerlensError."""
-    if topic not in TOPICS:
-        near = difflib.get_close_matches(topic, TOPICS, n=3, cutoff=0.5) or sorted(TOPICS)
+    if not isinstance(topic, str) or topic not in TOPICS:
+        near = difflib.get_close_matches(str(topic), TOPICS, n=3, cutoff=0.5) or sorted(TOPICS)
         raise SteerlensError(
-            f"topic {topic!r} is unknown; use one of {', '.join(near)}, or words(...) with your own words"
+            f"topic {shown(topic)} is unknown; use one of {', '.join(near)}, or words(...) with your own words"
         )
-    return words(*TOPICS[topic], name=name or topic, literal=True)
+    return words(*TOPICS[topic], name=_named(name, topic), literal=True)
 
 
 def word_count(*words: str, name: str | None = None, literal: bool = False) -> Metric:
     """Mean number of the given words per completion, repeats counted; words and lists are chosen as in `words`."""
     chosen, default = _chosen(words, literal)
-    return Metric(name or f"{default} count", "mean", _CountWords(chosen), marked=chosen)
+    return Metric(_named(name, f"{default} count"), "mean", _CountWords(chosen), marked=chosen)
 
 
 def length(unit: Literal["words", "characters"] = "words", *, name: str | None = None) -> Metric:
     """Mean length of a completion in words or characters (tokens are the column n_tokens of the frame)."""
-    if unit not in ("words", "characters"):
-        raise SteerlensError(f'unit {unit!r} is unknown; use "words" or "characters"')
-    return Metric(name or f"length in {unit}", "mean", _Length(unit))
+    choice("unit", unit, ("words", "characters"))
+    return Metric(_named(name, f"length in {unit}"), "mean", _Length(unit))
 
 
 def distinct_n(n: int = 2, *, name: str | None = None) -> Metric:
@@ -191,9 +201,8 @@ def distinct_n(n: int = 2, *, name: str | None = None) -> Metric:
 
     NaN for completions of fewer than n words. Source: Li et al. 2016 (distinct-n), taken per completion.
     """
-    if n < 1:
-        raise SteerlensError(f"n = {n}; n-grams need at least 1 word")
-    return Metric(name or f"distinct-{n}", "mean", _Distinct(n))
+    n = whole_number("n (of n-grams)", n, least=1)
+    return Metric(_named(name, f"distinct-{n}"), "mean", _Distinct(n))
 
 
 def repetition(window: int = 16, *, name: str | None = None) -> Metric:
@@ -201,14 +210,14 @@ def repetition(window: int = 16, *, name: str | None = None) -> Metric:
 
     NaN for completions without a word. Source: Welleck et al. 2020 (rep/l), on words in place of tokens.
     """
-    if window < 1:
-        raise SteerlensError(f"window = {window}; at least 1 word is needed")
-    return Metric(name or "repetition", "mean", _Repetition(window))
+    window = whole_number("window", window, least=1)
+    return Metric(_named(name, "repetition"), "mean", _Repetition(window))
 
 
 def spans(text: str, words: Iterable[str]) -> list[tuple[int, int]]:
     """Places `(start, end)` of any of the words in `text`, in order, without overlap, the longer word first."""
-    chosen = tuple(words)
+    read_text("text", text)
+    chosen = tuple(read_text("a word", word) for word in listed("words", words, of="words"))
     return [match.span() for match in _pattern(chosen).finditer(text)] if chosen else []
 
 
@@ -264,8 +273,13 @@ class _Repetition:
         return sum(seen) / len(seen) if seen else np.nan
 
 
+def _named(name: str | None, default: str) -> str:
+    return default if name is None or name == "" else read_text("name", name)
+
+
 def _chosen(given: tuple[str, ...], literal: bool) -> tuple[tuple[str, ...], str]:
     """The words to look for and the name they go by."""
+    literal = flag("literal", literal)
     if any(not isinstance(word, str) for word in given):
         raise SteerlensError(
             'words are given one by one, as in words("cat", "dog"); unpack a list with words(*your_list)'
@@ -284,10 +298,10 @@ def _chosen(given: tuple[str, ...], literal: bool) -> tuple[tuple[str, ...], str
 def _texts(completions: Completions) -> list[str]:
     if isinstance(completions, str):
         raise SteerlensError("one string was given where a sequence of completions is needed; wrap it in a list")
-    texts = list(completions)
+    texts = listed("completions", completions, of="texts")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise SteerlensError(f"completion {index} is {text!r}, not text; remove missing completions first")
+            raise SteerlensError(f"completion {index} is {shown(text)}, not text; remove missing completions first")
     return texts
 
 

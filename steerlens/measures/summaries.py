@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import pandas as pd
 
+from steerlens.errors import SteerlensError
+
 
 def best_condition(rows: pd.DataFrame) -> pd.Series:
-    """Of one metric's rows, that of the steered condition with the largest mean."""
+    """Of one metric's rows, that of the steered condition with the largest mean.
+
+    Raises:
+        SteerlensError: no steered condition, or none with a number.
+    """
     steered = rows[rows["role"] == "steered"]
+    if steered["mean"].isna().all():
+        raise SteerlensError(
+            "no steered condition has a number for this metric (it is NaN for every completion), so none is best; "
+            "give another metric"
+        )
     return steered.loc[steered["mean"].idxmax()]
 
 

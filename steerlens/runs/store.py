@@ -23,7 +23,9 @@ from typing import Any
 
 import pandas as pd
 
+from steerlens.arguments import path_to
 from steerlens.errors import SteerlensError
+from steerlens.measures.measuring import check_metrics, measured
 from steerlens.measures.metrics import Metric
 from steerlens.runs.run_keys import Planned
 from steerlens.runs.sqlite_file import SqliteFile, damage
@@ -242,6 +244,7 @@ def read_store(path: str | Path, *, metrics: Sequence[Metric] = ()) -> pd.DataFr
     Raises:
         SteerlensError: no file, no store, a damaged one, or one of another version.
     """
+    path, metrics = path_to(path), check_metrics(metrics)
     with Store(path, writable=False) as store:
         sweeps = store.sweeps()
         frames = []
@@ -250,7 +253,7 @@ def read_store(path: str | Path, *, metrics: Sequence[Metric] = ()) -> pd.DataFr
             frame.attrs = {}  # concat would compare them
             frame.insert(0, "sweep", sweep)
             for metric in metrics:
-                frame[metric.name] = metric(frame["completion"]) if len(frame) else pd.Series(dtype=float)
+                frame[metric.column] = measured(metric, frame["completion"])
             for name in _SETTINGS:
                 value = settings.get(name)
                 frame[name] = "; ".join(value) if isinstance(value, list) else value
@@ -259,7 +262,7 @@ def read_store(path: str | Path, *, metrics: Sequence[Metric] = ()) -> pd.DataFr
     if kept:
         result = pd.concat(kept, ignore_index=True)
     else:
-        result = pd.DataFrame(columns=["sweep", *_COLUMNS, *(m.name for m in metrics), *_SETTINGS])
+        result = pd.DataFrame(columns=["sweep", *_COLUMNS, *(m.column for m in metrics), *_SETTINGS])
     result.attrs["sweeps"] = sweeps.drop(columns="started").to_dict("records")
     return result
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import pandas as pd
 
-from steerlens.arguments import choice, finite_number, flag, numbers, texts
+from steerlens.arguments import choice, finite_number, flag, numbers, path_to, shown, texts
 from steerlens.engine import Sampling, generate
 from steerlens.engine.sampling_settings import SamplingOptions, chosen_sampling, shows_sampling_options
 from steerlens.errors import SteerlensError
 from steerlens.measures.damage import MARGIN, effects
+from steerlens.measures.measuring import check_metrics, measure_completions
 from steerlens.measures.metrics import Metric, words
 from steerlens.measures.statistics import metric_interval
 from steerlens.measures.summaries import best_condition, unsteered
@@ -65,7 +66,7 @@ class Sweep:
         keys = ["condition", "label", "role", "layer", "coeff", "placement"]
         for key, group in self.frame.groupby(keys, sort=False, dropna=False):
             for metric in self.metrics:
-                interval = metric_interval(group[metric.name], metric.kind)
+                interval = metric_interval(group[metric.column], metric.kind)
                 rows.append(
                     dict(zip(keys, key, strict=True))
                     | {
@@ -93,7 +94,7 @@ class Sweep:
             SteerlensError: the sweep was run with `damage=False`.
         """
         chosen = self._metric(metric)
-        return effects(self.frame, chosen.name, chosen.kind, margin=finite_number("margin", margin))
+        return effects(self.frame, chosen.column, chosen.kind, margin=finite_number("margin", margin))
 
     def front(self, metric: Metric | str | None = None, *, margin: float = MARGIN) -> pd.DataFrame:
         """The steered conditions that no other beats in effect and surprise, by rising surprise; the knee marked."""
@@ -106,7 +107,7 @@ class Sweep:
         See `steerlens.measures.verdicts.verdicts` for the columns and the verdicts.
         """
         chosen = self._metric(metric)
-        return verdicts(self.frame, chosen.name, chosen.kind, margin=finite_number("margin", margin))
+        return verdicts(self.frame, chosen.column, chosen.kind, margin=finite_number("margin", margin))
 
     def baseline(self, metric: Metric | str | None = None) -> pd.Series:
         """The summary row of the unsteered condition for `metric` (the first metric by default)."""
@@ -137,11 +138,12 @@ class Sweep:
     def _metric(self, metric: Metric | str | None) -> Metric:
         if metric is None:
             return self.metrics[0]
-        name = metric if isinstance(metric, str) else metric.name
+        name = metric if isinstance(metric, str) else getattr(metric, "name", None)
         for one in self.metrics:
             if one.name == name:
                 return one
-        raise SteerlensError(f"no metric {name!r} in this sweep; it has {', '.join(m.name for m in self.metrics)}")
+        has = ", ".join(one.name for one in self.metrics)
+        raise SteerlensError(f"no metric {shown(metric if name is None else name)} in this sweep; it has {has}")
 
 
 @shows_sampling_options(DEFAULT_SAMPLING)
@@ -202,7 +204,8 @@ def sweep(
     damage, compile = flag("damage", damage), flag("compile", compile)
     progress = None if progress is None else flag("progress", progress)
     vectors = layer_vectors(model, what, layers)
-    chosen = tuple(metrics) or (_default_metric(what),)
+    chosen = check_metrics(metrics) or (_default_metric(what),)
+    store = None if store is None else path_to(store, "store")
     conditions, roles = [Condition()], ["unsteered"]
     for factor in factors:
         for vector in vectors:
@@ -245,8 +248,7 @@ def sweep(
             surprise=damage,
             progress=progress,
         )
-    for metric in chosen:
-        frame[metric.name] = metric(frame["completion"])
+    measure_completions(frame, chosen, kept="" if store is None else f" in {store}")
     return Sweep(frame, chosen, settings)
 
 
