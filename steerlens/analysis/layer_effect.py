@@ -18,7 +18,7 @@ from steerlens.arguments import choice, numbers, seed_number, shown
 from steerlens.arguments import texts as read_texts
 from steerlens.errors import SteerlensError
 from steerlens.measures.summaries import best_condition
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector
 from steerlens.steering.extraction.activations import resid_pre
@@ -91,6 +91,7 @@ class LayerEffect:
             raise SteerlensError(f"no measure {shown(measure)}; use one of {', '.join([*MEASURES, *_NORMS])}")
 
 
+@for_one_thread
 def layer_effect(
     model: HookedModel,
     what: PromptPair | SteeringVector | Mapping[int, SteeringVector] | Sequence[SteeringVector],

@@ -16,7 +16,7 @@ from steerlens.analysis.named_tokens import Pieces, Words, followed_tokens
 from steerlens.analysis.residual_trace import read_out, residual_trace
 from steerlens.arguments import texts as read_texts
 from steerlens.arguments import whole_number
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Placement, Steering
 from steerlens.steering.prompts import prompt_ids
@@ -49,6 +49,7 @@ class LayerLens:
         return figures.layer_lens(chosen, condition=condition, difference=difference)
 
 
+@for_one_thread
 @torch.no_grad()
 def layer_lens(
     model: HookedModel,

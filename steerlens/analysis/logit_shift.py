@@ -21,7 +21,7 @@ from steerlens.analysis.prompt_mean import PromptMean
 from steerlens.arguments import choice, finite_number, whole_number
 from steerlens.arguments import texts as read_texts
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel
+from steerlens.models import HookedModel, for_one_thread
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Condition, Placement, Steering
 from steerlens.steering.tokens import token_strings
@@ -81,6 +81,7 @@ class LogitShift:
         )
 
 
+@for_one_thread
 @torch.no_grad()
 def logit_shift(
     model: HookedModel,

@@ -13,7 +13,7 @@ from torch import Tensor
 from steerlens.arguments import listed
 from steerlens.arguments import texts as read_texts
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.steering import PromptPair, SteeringVector, actadd, check_vector
 from steerlens.steering.extraction.activations import resid_pre, which_layers
 from steerlens.steering.prompts import prompt_ids
@@ -67,6 +67,7 @@ class Magnitudes:
         )
 
 
+@for_one_thread
 @torch.no_grad()
 def magnitudes(
     model: HookedModel,

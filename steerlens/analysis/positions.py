@@ -16,7 +16,7 @@ from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
 from steerlens.arguments import choice, listed, probability, seed_number, whole_number
 from steerlens.arguments import texts as read_texts
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Condition, Injection, Placement, SteeringVector, check_vector
 from steerlens.steering.prompts import prompt_ids
@@ -70,6 +70,7 @@ class PositionEffect:
         return effect_by_choice(rows, choice_title=self.varied, title=f"{measure.capitalize()} by {self.varied}")
 
 
+@for_one_thread
 def position_effect(
     model: HookedModel,
     vector: SteeringVector,
@@ -107,6 +108,7 @@ def position_effect(
     return _result(model, frame, named, [1.0] * len(named), "placement", vector, texts, tokens, {})
 
 
+@for_one_thread
 def dimension_effect(
     model: HookedModel,
     vector: SteeringVector,

@@ -28,7 +28,7 @@ from steerlens.analysis.named_tokens import Pieces, Words, followed_tokens
 from steerlens.analysis.residual_trace import FinalNorm, ResidualTrace, residual_trace, token_directions
 from steerlens.arguments import choice, whole_number
 from steerlens.arguments import texts as read_texts
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Placement, Steering, check_vector
 from steerlens.steering.prompts import prompt_ids
@@ -71,6 +71,7 @@ class ShiftParts:
         return shift_parts_bars(self.frame, condition=condition, prompt=prompt, position=position)
 
 
+@for_one_thread
 @torch.no_grad()
 def shift_parts(
     model: HookedModel,

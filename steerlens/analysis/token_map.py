@@ -11,7 +11,7 @@ import torch
 from steerlens.analysis.compared import shared_columns
 from steerlens.analysis.injected import injected_rows
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, kept_values, require_model, resid_pre_hook
+from steerlens.models import HookedModel, for_one_thread, kept_values, require_model, resid_pre_hook
 from steerlens.steering import Condition, Placement, Steering, SteeringVector, as_condition, steer
 from steerlens.steering.pairs import PromptPair
 from steerlens.steering.prompts import prompt_ids
@@ -114,6 +114,7 @@ class TokenMap:
         return f'<tr class="sl-in">{"".join(cells)}</tr>'
 
 
+@for_one_thread
 @torch.no_grad()
 def token_map(model: HookedModel, prompt: str, steering: Steering, *, placement: Placement | None = None) -> TokenMap:
     """What each vector of one condition was made of and where it went in `prompt`.

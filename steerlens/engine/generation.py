@@ -19,7 +19,7 @@ from steerlens.engine.sampling_settings import (
 from steerlens.engine.stopping import Stops
 from steerlens.engine.surprise import completion_surprise
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.progress import progress_bar
 from steerlens.steering.conditions import Condition, Steering, as_conditions, check_conditions
 from steerlens.steering.fits import check_fits
@@ -33,6 +33,7 @@ _LONG_RUN_TOKENS = 4000
 _MOST_TOKENS = 2_000_000_000
 
 
+@for_one_thread
 @shows_sampling_options(Sampling())
 def generate(
     model: HookedModel,

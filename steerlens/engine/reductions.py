@@ -14,7 +14,7 @@ from steerlens.arguments import whole_number
 from steerlens.engine.jobs import Passage
 from steerlens.engine.passes import Cells, Job
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.steering.conditions import Condition, Steering, as_conditions
 from steerlens.steering.placement import Placement
 from steerlens.steering.prompts import PromptLike, read_prompts
@@ -66,6 +66,7 @@ class NextTokens:
     falls: TopTokens | None = None
 
 
+@for_one_thread
 @torch.no_grad()
 def reduce_next_tokens(
     model: HookedModel,

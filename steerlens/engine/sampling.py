@@ -23,7 +23,7 @@ from steerlens.engine.sampling_settings import Sampling
 from steerlens.engine.stopping import Stops, exempt_from_penalty
 from steerlens.engine.token_counts import TokenCounts
 from steerlens.errors import SteerlensError
-from steerlens.models import Decoders, HookedModel, PrefixDecoder, WholeDecoder, prefill
+from steerlens.models import Decoders, HookedModel, PrefixDecoder, WholeDecoder, for_one_thread, prefill
 from steerlens.steering.conditions import Condition
 from steerlens.steering.injection import injecting
 from steerlens.steering.parts import Part
@@ -64,6 +64,7 @@ class _Unit:
     prompt: int
 
 
+@for_one_thread
 @torch.no_grad()
 def sample(
     model: HookedModel,

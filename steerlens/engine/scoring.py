@@ -15,13 +15,14 @@ from steerlens.engine.budget import require_room
 from steerlens.engine.jobs import Passage
 from steerlens.engine.passes import Job
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.steering.conditions import Steering, as_conditions
 from steerlens.steering.placement import Placement
 from steerlens.steering.prompts import Prompt, PromptLike, following_ids, is_one_prompt, read_prompt, read_prompts
 from steerlens.steering.tokens import token_ids, token_strings
 
 
+@for_one_thread
 @torch.no_grad()
 def next_token_logits(
     model: HookedModel,
@@ -71,6 +72,7 @@ def next_token_logits(
     return result if isinstance(steering, list) else result[0]
 
 
+@for_one_thread
 @torch.no_grad()
 def score(
     model: HookedModel,

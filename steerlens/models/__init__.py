@@ -6,6 +6,7 @@ from steerlens.models.decoding import Decoder, Decoders, WholeDecoder
 from steerlens.models.ends import end_ids
 from steerlens.models.fingerprint import fingerprint
 from steerlens.models.loading import load_model
+from steerlens.models.one_at_a_time import for_one_thread, one_at_a_time
 from steerlens.models.prefix_decoding import PrefixDecoder, walkable
 from steerlens.models.protocol import HookedModel, ModelStamp, is_bridge, require_model, stamp
 from steerlens.models.run_settings import run_settings
@@ -39,11 +40,13 @@ __all__ = [
     "expand_cache",
     "final_logits",
     "fingerprint",
+    "for_one_thread",
     "forward_states",
     "is_bridge",
     "keep_cache_rows",
     "kept_values",
     "load_model",
+    "one_at_a_time",
     "prefill",
     "require_model",
     "resid_pre_hook",

@@ -14,6 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from steerlens.errors import SteerlensError
+from steerlens.models.one_at_a_time import for_one_thread
 from steerlens.models.protocol import HookedModel, is_bridge
 from steerlens.models.running import live_hooks
 
@@ -30,6 +31,7 @@ _NO_MATTER = (
 ).split()
 
 
+@for_one_thread
 @torch.no_grad()
 def fingerprint(model: HookedModel) -> str:
     """32 hexadecimal digits that two models share only if they compute the same completions.

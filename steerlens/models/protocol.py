@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from steerlens.arguments import flag, shown, text, whole_number
 from steerlens.errors import SteerlensError
 
 # Sixteen embedding entries tell two sets of weights apart; more would only cost time.
@@ -63,7 +65,25 @@ def require_model(model: object) -> HookedModel:
             f"this HookedTransformer is spread over {model.cfg.n_devices} devices, where TransformerLens "  # type: ignore[attr-defined]
             "mixes devices up; load it on one device, or load it as a bridge with a device_map"
         )
+    _check_whole(model, hooked="HookedTransformer" in names)
     return model  # type: ignore[return-value]
+
+
+def _check_whole(model: Any, *, hooked: bool) -> None:
+    """Nothing, if the model still is what its configuration says, which is plain attributes that anyone may edit."""
+    blocks = getattr(model, "blocks", None)
+    if blocks is not None and len(blocks) != model.cfg.n_layers:
+        raise SteerlensError(
+            f"the model has {len(blocks)} layers but its cfg.n_layers says {model.cfg.n_layers}; set it back, or load "
+            "the model anew"
+        )
+    embedding = getattr(getattr(model, "embed", None), "W_E", None) if hooked else None
+    if embedding is not None and embedding.dtype != model.cfg.dtype:
+        given, said = (str(one).removeprefix("torch.") for one in (embedding.dtype, model.cfg.dtype))
+        raise SteerlensError(
+            f"the model's weights are {given} but its cfg.dtype says {said}, so it cannot run; load it with "
+            f"load_model(..., dtype={given!r}) instead of converting it"
+        )
 
 
 @dataclass(frozen=True)
@@ -86,6 +106,15 @@ class ModelStamp:
     centred: bool
     sketch: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        text("a model's name", self.name)
+        for field in ("n_layers", "d_model", "d_vocab"):
+            object.__setattr__(self, field, whole_number(f"a model's {field}", getattr(self, field), least=1))
+        for field in ("folded", "centred"):
+            object.__setattr__(self, field, flag(f"a model's {field}", getattr(self, field)))
+        if not isinstance(self.sketch, tuple) or not all(isinstance(x, int | float) for x in self.sketch):
+            raise SteerlensError(f"a model's sketch must be numbers, got {shown(self.sketch)}")
+
     def difference(self, other: ModelStamp) -> str | None:
         """Why vectors of `self` do not belong on `other`, in words, or None if they do."""
         for field in ("n_layers", "d_model", "d_vocab"):
@@ -100,9 +129,11 @@ class ModelStamp:
                     "load both with the same processing= setting"
                 )
         scale = max((abs(x) for x in self.sketch), default=0.0)
-        if len(self.sketch) != len(other.sketch) or any(
-            abs(a - b) > _SKETCH_TOLERANCE * scale for a, b in zip(self.sketch, other.sketch, strict=True)
-        ):
+        # Written so that NaN and infinity are like nothing, themselves included.
+        alike = len(self.sketch) == len(other.sketch) and all(
+            abs(a - b) <= _SKETCH_TOLERANCE * scale < math.inf for a, b in zip(self.sketch, other.sketch, strict=True)
+        )
+        if not alike:
             return "the weights differ"
         return None
 

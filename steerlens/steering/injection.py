@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor
 
-from steerlens.models import HookedModel, forward_states, require_model, resid_pre_hook
+from steerlens.errors import SteerlensError
+from steerlens.models import HookedModel, forward_states, one_at_a_time, require_model, resid_pre_hook
 from steerlens.steering.conditions import Condition, Injection, as_condition, check_conditions
 from steerlens.steering.noticing import generation_noticed
 from steerlens.steering.parts import Part
@@ -30,6 +31,10 @@ def steer(
     tensors, so activations cached before the layer stay as they were. On any exit steerlens' hooks are gone and the
     user's own are still there; `model.reset_hooks()` inside the block does not remove the steering.
 
+    Threads: until the block ends the model belongs to this thread, and steerlens' functions wait in others (so do not
+    wait inside the block for a thread that calls one). Your own calls of the model from another thread cannot be held
+    back: they are steered, too. The model cannot be copied or pickled inside the block.
+
     Args:
         placement: where the vectors go; by default each vector's own (`"front"` for ActAdd).
 
@@ -45,6 +50,7 @@ def steer(
     check_conditions(model, [condition])
     parts = [Part(injection) for injection in injections]
     with ExitStack() as stack:
+        stack.enter_context(one_at_a_time(model))
         session = stack.enter_context(injecting(model, parts))
         stack.enter_context(generation_noticed(model, session))
         yield session.receipts
@@ -59,6 +65,7 @@ def injecting(model: HookedModel, parts: Sequence[Part], *, prompt_width: int | 
         prompt_width: width of the prompts where a pass without a cache holds more than them (see Session).
     """
     session = Session(model, parts, prompt_width)
+    no_copies = _NoCopies()
     by_layer: dict[int, list[Part]] = {}
     for part in parts:
         by_layer.setdefault(part.injection.vector.layer, []).append(part)
@@ -70,7 +77,27 @@ def injecting(model: HookedModel, parts: Sequence[Part], *, prompt_width: int | 
                 return session.add(resid, here, state_at(layer))
 
             stack.callback(_attach(model.hook_dict, resid_pre_hook(layer), hook))
+            stack.callback(_forbid_copies(model.hook_dict[resid_pre_hook(layer)], no_copies))
         yield session
+
+
+class _NoCopies:
+    """Hangs on what is steered: a copy would stay steered for ever, as nobody would take the hooks off it."""
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise SteerlensError(
+            "the model is being steered, and a copy of it would stay so; copy it outside the with block"
+        )
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise SteerlensError("the model is being steered, and would stay so in a file; save it outside the with block")
+
+
+def _forbid_copies(point: Any, no_copies: _NoCopies) -> Callable[[], object]:
+    """Hang `no_copies` on a hook point; returns what takes it off again."""
+    name = f"_steered_{id(no_copies)}"
+    point.__dict__[name] = no_copies
+    return lambda: point.__dict__.pop(name, None)
 
 
 def _attach(hook_dict: Mapping[str, Any], name: str, function: Any) -> Any:

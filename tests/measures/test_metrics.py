@@ -122,8 +122,7 @@ def test_bad_input_is_named():
         words("cat", " ")
     with pytest.raises(SteerlensError, match="unpack"):
         words(["cat", "dog"])
-    with pytest.raises(SteerlensError, match="column of the completion frame"):
-        words("seed")
+    assert (words("seed").name, words("seed").column, words("cat").column) == ("seed", "seed (metric)", "cat")
     assert words("seed", name="seeds").marked == ("seed",)
 
 

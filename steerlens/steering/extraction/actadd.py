@@ -9,7 +9,7 @@ import torch
 
 from steerlens.arguments import flag
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model, stamp
+from steerlens.models import HookedModel, for_one_thread, require_model, stamp
 from steerlens.steering.extraction.activations import Layers, resid_pre, which_layers
 from steerlens.steering.pairs import PromptPair
 from steerlens.steering.vectors import SteeringVector
@@ -39,6 +39,7 @@ def actadd(
 ) -> dict[int, SteeringVector]: ...
 
 
+@for_one_thread
 def actadd(
     model: HookedModel,
     positive: str | PromptPair | Sequence[PromptPair],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steerlens.arguments import flag, listed, whole_number
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model, stamp
+from steerlens.models import HookedModel, for_one_thread, require_model, stamp
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.activations import Layers, which_layers
 from steerlens.steering.extraction.readings import batch_readings
@@ -45,6 +45,7 @@ def mean_difference(
 ) -> dict[int, SteeringVector]: ...
 
 
+@for_one_thread
 def mean_difference(
     model: HookedModel,
     positives: Sequence[Any] | ContrastSet,
