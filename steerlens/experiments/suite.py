@@ -1,4 +1,4 @@
-"""`reproduce`: several experiments in a row, each on its own page, all on one page of results."""
+"""`reproduce`: several experiments in a row, a page for each and one page of results for all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from steerlens.experiments.perplexity.experiment import QUICK as QUICK_PERPLEXIT
 from steerlens.experiments.perplexity.experiment import perplexity
 from steerlens.experiments.sentiment.experiment import QUICK as QUICK_SENTIMENT
 from steerlens.experiments.sentiment.experiment import sentiment
-from steerlens.experiments.shared.result import Result
+from steerlens.experiments.shared.result import Result, made_folder
 from steerlens.experiments.topic.experiment import QUICK as QUICK_TOPIC
 from steerlens.experiments.topic.experiment import topic
 from steerlens.experiments.toxicity.experiment import QUICK as QUICK_TOXICITY
@@ -63,13 +63,13 @@ EXPERIMENTS: Mapping[str, Experiment] = {
 
 @dataclass(frozen=True, eq=False)
 class Suite:
-    """What `reproduce` has done.
+    """The outcome of `reproduce`.
 
     Attributes:
-        results: by name, of the experiments that went through.
-        failures: by name, the line of error of those that did not.
-        seconds: by name, what each took (little for one that was finished before).
-        page: the page of results; each experiment's own page, table and settings lie beside it.
+        results: by name, of the experiments that finished.
+        failures: by name, the error message of those that did not.
+        seconds: by name, how long each took (little where an earlier run had finished it).
+        page: the page of results; the page, table and settings of each experiment lie beside it.
     """
 
     results: Mapping[str, Result]
@@ -92,15 +92,15 @@ def reproduce(
 ) -> Suite:
     """The ActAdd paper's experiments on a model: NAME.html, .csv, .json each, and index.html with all of them.
 
-    Every experiment keeps its finished parts in FOLDER/NAME.sqlite: the same call after an interruption goes on there.
-    One that fails does not stop the others.
+    Every experiment keeps its finished parts in FOLDER/NAME.sqlite, so the same call resumes after an interruption. One
+    that fails does not stop the others.
 
     Args:
         names: of `EXPERIMENTS`, or "all".
-        quick: settings for the embedded model and minutes instead of the paper's.
-        data: by name, where the data of an experiment is, if not what it takes by default.
-        command: what to type to get the same again; stands on the pages.
-        tell: is given a line of progress now and then.
+        quick: settings that take minutes on the embedded model, instead of the paper's.
+        data: by name of an experiment, the path of its data, in place of the default.
+        command: what to type to repeat it; shown on the pages.
+        tell: called with a line of text as the work progresses.
 
     Raises:
         SteerlensError: an unknown name, data for an experiment that takes none or is not asked for, a folder that
@@ -112,14 +112,8 @@ def reproduce(
     for name in given:
         if name not in chosen or EXPERIMENTS[name].data is None:
             takers = ", ".join(one for one in chosen if EXPERIMENTS[one].data)
-            raise SteerlensError(
-                f"data for {name!r} was given; of the experiments that are to run, {takers or 'none'} take any"
-            )
-    place = Path(folder).expanduser()
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SteerlensError(f"cannot make the folder {place}: {error.strerror}; give another one") from error
+            raise SteerlensError(f"data was given for {name!r}; of the experiments to run, {takers or 'none'} take any")
+    place = made_folder(folder)
     results: dict[str, Result] = {}
     failures: dict[str, str] = {}
     seconds: dict[str, float] = {}
@@ -170,7 +164,7 @@ def _write_page(
 ) -> Path:
     settings = run_settings(model)
     tables = {
-        "Results; intervals are 95 %": pd.DataFrame(
+        "Results (intervals are 95 %)": pd.DataFrame(
             [
                 {"experiment": name, "what": one.label, "result": one.value, "": one.note}
                 for name, result in results.items()
@@ -180,9 +174,9 @@ def _write_page(
     }
     if failures:
         failed = [{"experiment": name, "why": why} for name, why in failures.items()]
-        tables = {"Not done": pd.DataFrame(failed), **tables}
+        tables = {"Failed": pd.DataFrame(failed), **tables}
     took = pd.DataFrame([{"experiment": name, "seconds": value} for name, value in seconds.items()])
-    tables["Time; parts that were finished by an earlier run take none"] = took
+    tables["Time (parts finished by an earlier run take none)"] = took
     firsts = {name: result.headlines()[0] for name, result in results.items()}
     done = f"{len(results)} of {len(results) + len(failures)}"
     page = Page(

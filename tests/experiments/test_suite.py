@@ -73,8 +73,8 @@ def test_a_second_run_computes_nothing_again(demo: Any, tiny: None, tmp_path: Pa
     [
         ("sentimant", {}, "there is no experiment 'sentimant'; use 'all' or some of perplexity"),
         ([], {}, "no experiment was named"),
-        ("topic", {"data": {"topic": "x"}}, "data for 'topic' was given; of the experiments that are to run, none"),
-        ("topic", {"data": {"knowledge": "x"}}, "data for 'knowledge' was given"),
+        ("topic", {"data": {"topic": "x"}}, "data was given for 'topic'; of the experiments to run, none"),
+        ("topic", {"data": {"knowledge": "x"}}, "data was given for 'knowledge'"),
     ],
 )
 def test_bad_input(demo: Any, tmp_path: Path, names: Any, options: dict[str, Any], words: str) -> None:

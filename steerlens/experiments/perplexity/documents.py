@@ -6,12 +6,15 @@ import gzip
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import pandas as pd
 
 from steerlens import demo
+from steerlens.arguments import shown, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.extras import needs
 
@@ -20,7 +23,7 @@ SHIPPED = demo.DATA / "documents.jsonl.gz"
 OPENWEBTEXT = "Skylion007/openwebtext"
 """The paper's corpus, on the Hugging Face hub."""
 
-Source = str | Path | Iterable[str]
+Source: TypeAlias = str | Path | pd.DataFrame | Iterable[str]
 
 _PARQUET = (".parquet", ".pq")
 _LINES = (".jsonl", ".jsonl.gz", ".ndjson", ".json")
@@ -61,15 +64,14 @@ def open_documents(source: Source, *, column: str = "text", n: int | None = None
     Args:
         source: `"shipped"` (the small public-domain set of the package); the path of a parquet file or of a JSON-lines
             file (`.jsonl`, `.jsonl.gz`); the name of a Hugging Face data set, which is streamed (its split `train`);
-            or texts: a list, or any iterable, read once.
-        column: which column or field holds the text.
+            a data frame; or texts: a list, or any iterable, read once.
+        column: the column or field that holds the text.
 
     Raises:
         SteerlensError: no such file, no such column (here); a broken line, a data set that cannot be reached, what is
             no text (while reading).
     """
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
-        raise SteerlensError(f"{n!r} documents were asked for; give a whole number of at least 1")
+    n = None if n is None else whole_number("the number of documents", n, least=1)
     documents = _opened(source, column)
     if n is None:
         return documents
@@ -92,13 +94,18 @@ def _opened(source: Source, column: str) -> Documents:
             f"{str(source)!r} is no source of documents; give a .parquet or .jsonl file, a Hugging Face data set by "
             "name, 'shipped', or a list of texts"
         )
+    if isinstance(source, pd.DataFrame):
+        _check_column(column, [str(name) for name in source.columns], "the data frame")
+        return _opened(source[column].tolist(), column)
     if isinstance(source, list | tuple):
         if not source:
             raise SteerlensError("the list of documents is empty; give at least one text")
         return Documents(f"{len(source)} texts", lambda: iter(source), len(source))
-    if isinstance(source, Iterable):
+    if isinstance(source, Iterable) and not isinstance(source, Mapping | Set | bytes | bytearray):
         return Documents("texts", lambda: iter(source))
-    raise SteerlensError(f"documents={source!r} is no source of texts; give a path, a data set's name, or a list")
+    raise SteerlensError(
+        f"documents={shown(source)} is no source of texts; give a path, a data set's name, a data frame, or a list"
+    )
 
 
 def _existing(path: Path) -> Path:

@@ -1,1 +1,1 @@
-"""Does steering turn the sentiment of film reviews?"""
+"""Does steering change the sentiment of film reviews?"""

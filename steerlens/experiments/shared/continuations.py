@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from steerlens.arguments import whole_number
 from steerlens.engine.generation import check_job
 from steerlens.engine.jobs import Passage
 from steerlens.engine.passes import Job
@@ -24,9 +24,10 @@ from steerlens.engine.sampling import conditions_together, sample
 from steerlens.engine.sampling_settings import Sampling
 from steerlens.errors import SteerlensError
 from steerlens.experiments.shared.ledger import Ledger
+from steerlens.experiments.shared.progress import progress_bar
 from steerlens.experiments.shared.relevance import Embedder, centre, cosines, hugging_face_embedder, model_embedder
 from steerlens.experiments.shared.scorers import Scorer, Shipped, hugging_face_scorer, probabilities, shipped_scorer
-from steerlens.models import HookedModel, end_ids, fingerprint
+from steerlens.models import HookedModel, end_ids
 from steerlens.runs.run_keys import job_key, run_key
 from steerlens.steering import Condition
 from steerlens.steering.prompts import prompt_ids
@@ -93,11 +94,10 @@ class Runner:
         batch_size: int | None = None,
         progress: bool | None = None,
     ) -> None:
-        if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-            raise SteerlensError(f"chunk must be a whole number of at least 1, got {chunk!r}")
         self.model, self.ledger, self.sampling = model, ledger, sampling
+        chunk = whole_number("chunk", chunk, least=1)
         self._chunk, self._batch_size, self._progress = chunk, batch_size, progress
-        self._weights = fingerprint(model)
+        self._weights = ledger.model_key(model)
 
     def complete(self, prompts: Sequence[str], ways: Sequence[Way], *, what: str = "completions") -> pd.DataFrame:
         """One row per completion, in the order way, prompt, sample; what is in the ledger is not made again.
@@ -264,8 +264,7 @@ class Runner:
         return self._by_part(frame, "relevance", key, compute)
 
     def _bar(self, total: int, what: str) -> Any:
-        # disable=None shows the bar on terminals only.
-        return tqdm(total=total, desc=what, disable=None if self._progress is None else not self._progress, leave=False)
+        return progress_bar(total, unit="completion", what=what, progress=self._progress, leave=False)
 
 
 def _by_prefix(ways: Sequence[Way]) -> list[list[int]]:

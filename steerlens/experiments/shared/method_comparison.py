@@ -1,36 +1,28 @@
-"""Methods of steering compared on one set of prompts: shared by the sentiment and the toxicity experiment.
+"""`compare_methods`: methods of steering on one set of prompts, for the sentiment and the toxicity experiment.
 
-The methods: no steering; Activation Addition at a layer and coefficient; the positive phrase written in front of the
-prompt; random vectors of the same norm at the same place. Layer and coefficient are chosen on prompts of their own.
+The methods: no steering; Activation Addition at a layer and coefficient; the positive phrase in front of the prompt;
+random vectors of the same norm at the same place. Layer and coefficient are chosen on prompts that are not reported.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from steerlens.errors import SteerlensError
+from steerlens.experiments.shared.comparison_options import ComparisonOptions
 from steerlens.experiments.shared.continuations import Measures, Runner, Way
-from steerlens.figures.tradeoff import effect_against_damage
-from steerlens.measures.statistics import bootstrap_interval, mean_interval, paired_difference, wilson_interval
+from steerlens.experiments.shared.method_summary import tuning_table
+from steerlens.experiments.shared.scorers import scorer_name
+from steerlens.models.run_settings import run_settings
 from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector, actadd
-from steerlens.steering.extraction.activations import Layers
 from steerlens.steering.prompts import prompt_ids
 from steerlens.steering.random_vectors import random_like
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-METHODS = ("unsteered", "ActAdd", "prompting", "random vector")
-"""In the order of tables and figures."""
-
-Kind = Literal["share", "mean", "perplexity"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +47,15 @@ class Comparison:
     n_reported: int
     n_short: int
 
+    @property
+    def chosen(self) -> str:
+        """Layer and coefficient in words."""
+        return f"layer {self.layer}, coefficient {self.coeff:g}"
+
 
 @dataclass(frozen=True)
 class Effect:
-    """What steering is after: from scores to an effect of which more is better.
+    """The effect that steering is after, computed from scores; more is better.
 
     Attributes:
         of: scores in, one number each.
@@ -75,30 +72,23 @@ def compare_methods(
     *,
     pair: PromptPair,
     phrase: str,
-    layers: Layers,
-    coeffs: Sequence[float],
-    placement: Placement | None,
     effect: Effect,
     measures: Measures,
-    validation: int,
-    disfluency_limit: float | None,
-    random_draws: int,
+    options: ComparisonOptions,
     name: str = "",
 ) -> Comparison:
     """Unsteered, ActAdd, prompting and random vectors on the same prompts.
 
-    Layer and coefficient are chosen on `validation` of the prompts (a random part, by the seed; at most half of them;
-    prompts shorter than the vector are left out and counted), by the largest mean effect among those whose disfluency
-    is at most `disfluency_limit` times the unsteered model's; the numbers are of the other prompts. With one layer and
-    one coefficient there is nothing to choose and all prompts are reported.
+    Layer and coefficient are chosen on `options.validation` of the prompts (drawn by the seed; at most half of them;
+    prompts shorter than the vector are left out and counted): the largest mean effect among the conditions whose
+    disfluency is within the limit. The numbers are those of the other prompts. With one layer and one coefficient there
+    is nothing to choose, and all prompts are reported.
 
     Raises:
         SteerlensError: too few prompts to choose and to report; whatever generating and scoring raise.
     """
-    vectors = actadd(runner.model, pair, layers=layers)
-    if isinstance(random_draws, bool) or not isinstance(random_draws, int) or random_draws < 1:
-        raise SteerlensError(f"random_draws must be a whole number of at least 1, got {random_draws!r}")
-    grid = [float(coeff) * vector for vector in vectors.values() for coeff in dict.fromkeys(coeffs)]
+    vectors = actadd(runner.model, pair, layers=options.layers)
+    grid = [coeff * vector for vector in vectors.values() for coeff in dict.fromkeys(options.coeffs)]  # type: ignore[arg-type]
     span = max(vector.n_positions for vector in grid)
     given = len(prompts)
     prompts = [prompt for prompt in prompts if len(prompt_ids(runner.model, prompt)) >= span]
@@ -106,150 +96,38 @@ def compare_methods(
         raise SteerlensError(
             f"none of the {given} prompts has the {span} tokens that the vector {pair} needs; give longer prompts"
         )
-    order = np.random.default_rng(runner.sampling.seed).permutation(len(prompts))
-    choosing = len(grid) > 1
-    if choosing and (len(prompts) < 2 or validation < 1):
-        raise SteerlensError(
-            f"{len(prompts)} prompts with validation={validation} leave none to choose a layer and coefficient on; "
-            "give more, or one layer and one coefficient"
-        )
-    n_held = min(int(validation), len(prompts) // 2) if choosing else 0
-    held = [prompts[i] for i in sorted(order[:n_held])]
-    kept = [prompts[i] for i in sorted(order[n_held:])]
+    held, kept = _divided(prompts, options.validation if len(grid) > 1 else None, seed=runner.sampling.seed)
     tuning, best = pd.DataFrame(), grid[0]
-    if choosing:
-        ways = [Way("unsteered"), *(Way("ActAdd", _condition(vector, placement)) for vector in grid)]
+    if held:
+        ways = [Way("unsteered"), *(Way("ActAdd", _condition(vector, options.placement)) for vector in grid)]
         frame = runner.complete(held, ways, what=f"{name}choosing a layer")
-        # Relevance is not asked for here: nothing is chosen by it.
+        # Nothing is chosen by relevance, so it is not measured here.
         frame = runner.measure(frame, held, replace(measures, embedder=None))
         frame["hit"] = effect.of(frame["score"].to_numpy())
-        tuning = _tuning(frame, effect, disfluency_limit)
+        tuning = tuning_table(frame, effect.kind, options.disfluency_limit)
         best = grid[int(tuning.index[tuning["chosen"]][0]) - 1]
-    parts = [
-        runner.complete(
-            kept,
-            [
-                Way("unsteered"),
-                Way("ActAdd", _condition(best, placement)),
-                Way("prompting", prefix=phrase),
-            ],
-            what=f"{name}completions",
-        )
-    ]
-    # Prompts take turns with the draws, so that one unlucky direction does not stand for all.
-    for draw in range(min(random_draws, len(kept))):
-        random = random_like(best, seed=runner.sampling.seed + draw)
-        turn = list(range(draw, len(kept), random_draws))
-        one = runner.complete(
-            [kept[i] for i in turn],
-            [Way("random vector", _condition(random, placement))],
-            what=f"{name}random vector {draw + 1}",
-        )
-        one["prompt_number"] = [turn[i] for i in one["prompt_number"]]
-        parts.append(one.assign(way=3))
-    frame = pd.concat(parts, ignore_index=True).sort_values(
-        ["way", "prompt_number", "sample"], kind="stable", ignore_index=True
-    )
+    frame = _complete_all(runner, kept, best, phrase, options, name)
     frame = runner.measure(frame, kept, measures)
     frame["hit"] = effect.of(frame["score"].to_numpy())
     frame = frame.drop(columns=["_ids", "_part", "_chunk"])
-    return Comparison(frame, tuning, best.layer, best.coeff, n_held, len(kept), given - len(prompts))
+    return Comparison(frame, tuning, best.layer, best.coeff, len(held), len(kept), given - len(prompts))
 
 
-def summarise(
-    frame: pd.DataFrame, metrics: Mapping[str, tuple[str, Kind]], *, group: str | None = None, seed: int = 0
-) -> pd.DataFrame:
-    """One row per group × method × metric, with 95 % intervals and the paired difference from the unsteered model.
-
-    Several samples of a prompt are averaged first: prompts are what was drawn. Intervals: Wilson for shares of single
-    samples, Student-t for means, bootstrap over prompts for perplexities, whose mean hangs on a few. Differences pair
-    each prompt with itself (Bonett-Price and McNemar, paired t, bootstrap and sign flips); NaN for the unsteered rows.
-
-    Args:
-        metrics: name → column of `frame` and kind.
-    """
-    rows = []
-    groups = [("", frame)] if group is None else list(frame.groupby(group, sort=False))
-    for value, part in groups:
-        base = part[part["method"] == "unsteered"]
-        for method in [one for one in METHODS if (part["method"] == one).any()]:
-            own = part[part["method"] == method]
-            for name, (column, kind) in metrics.items():
-                mine = own.groupby("prompt_number")[column].mean()
-                if mine.isna().all() and column == "relevance":
-                    continue
-                single = kind == "share" and bool(mine.dropna().isin((0.0, 1.0)).all())
-                interval = _interval(mine.dropna().to_numpy(), kind, single, seed)
-                both = pd.concat([mine, base.groupby("prompt_number")[column].mean()], axis=1, join="inner").dropna()
-                row = {
-                    "method": method,
-                    "layer": own["layer"].iloc[0] if method in ("ActAdd", "random vector") else None,
-                    "coeff": own["coeff"].iloc[0],
-                    "metric": name,
-                    "kind": "share" if kind == "share" else "mean",
-                    "n": int(interval.n),
-                    "mean": interval.mean,
-                    "low": interval.low,
-                    "high": interval.high,
-                    **_difference(both, method, kind, seed),
-                }
-                rows.append(row if group is None else {group: value, **row})
-    return pd.DataFrame(rows).astype({"layer": "Int64"})
-
-
-def numbers_table(summary: pd.DataFrame, *, group: str) -> pd.DataFrame:
-    """The frame of `summarise` as people read it: one row per group × method, each metric with its interval, as text.
-
-    A ↑ or ↓ says that the interval of the paired difference from the unsteered model leaves 0 out.
-    """
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for one in summary.itertuples():
-        row = rows.setdefault((getattr(one, group), one.method), {group: getattr(one, group), "method": one.method})
-        if "layer, coefficient" not in row:
-            row["layer, coefficient"] = "–" if pd.isna(one.layer) else f"{one.layer}, {one.coeff:g}"
-        if one.kind == "share":
-            text = f"{one.mean:.1%} ({100 * one.low:.1f} to {100 * one.high:.1f})"
-        else:
-            digits = 1 if one.mean >= 3 else 3
-            text = f"{one.mean:.{digits}f} ({one.low:.{digits}f} to {one.high:.{digits}f})"
-        clear = one.difference_low > 0 or one.difference_high < 0
-        row[one.metric] = text.replace("-", "−") + (" ↑" if clear and one.difference > 0 else " ↓" if clear else "")
-    return pd.DataFrame(list(rows.values()))
-
-
-def tuning_figure(tuning: pd.DataFrame, *, effect_title: str, title: str, share: bool) -> go.Figure:
-    """Effect against disfluency of every layer and coefficient on the validation prompts, disfluency on a log axis."""
-    figure = effect_against_damage(
-        tuning.reset_index(drop=True),
-        effect_title=effect_title,
-        damage_title="disfluency (perplexity, geometric mean)",
-        title=title,
-    )
-    # A coefficient too strong makes text a hundred times as disfluent; on a plain axis all others would be one point.
-    low, high = tuning["damage_low"].min() / 1.05, tuning["damage_high"].max() * 1.05
-    steps = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
-    ticks = [step * 10**power for power in range(8) for step in steps if low <= step * 10**power <= high]
-    figure.update_xaxes(
-        type="log",
-        range=[math.log10(low), math.log10(high)],
-        tickvals=ticks,
-        ticktext=[f"{tick:g}" for tick in ticks],
-    )
-    figure.update_layout(coloraxis_colorbar_title_side="top")  # below, it would touch the layers' numbers
-    if share:
-        figure.update_yaxes(tickformat=",.0%")
-    one = tuning[tuning["chosen"]].iloc[0]
-    figure.add_annotation(
-        x=math.log10(one["damage"]), y=one["effect"], text="chosen", showarrow=True, ax=34, ay=-26, arrowhead=0
-    )
-    return figure
-
-
-def texts_table(frame: pd.DataFrame, *, n: int = 6) -> pd.DataFrame:
-    """The first `n` prompts with the completions of every method beside each other, as they came."""
-    some = frame[(frame["sample"] == 0) & frame["prompt_number"].isin(sorted(frame["prompt_number"].unique())[:n])]
-    wide = some.pivot(index=["prompt_number", "prompt"], columns="method", values="completion").reset_index(level=1)
-    return wide[["prompt", *(one for one in METHODS if one in wide.columns)]].reset_index(drop=True)
+def comparison_settings(
+    runner: Runner, pair: PromptPair, measures: Measures, options: ComparisonOptions
+) -> dict[str, Any]:
+    """The settings that all experiments have which compare methods, as plain data."""
+    return {
+        "pair": str(pair),
+        "pad": pair.pad,
+        **options.settings(),
+        "scorer": scorer_name(measures.scorer),
+        "scorer fingerprint": str(getattr(measures.scorer, "key", "")) or "none",
+        "relevance": measures.embedder.name if measures.embedder else "not measured",
+        "disfluency": "perplexity of the completion given the prompt, under the unsteered model",
+        **asdict(runner.sampling),
+        **run_settings(runner.model),
+    }
 
 
 def chosen_by(what: str, limit: float | None) -> str:
@@ -263,62 +141,40 @@ def in_front(phrase: str) -> str:
     return phrase if not phrase or phrase[-1].isspace() else f"{phrase} "
 
 
+def _divided(prompts: Sequence[str], validation: int | None, *, seed: int) -> tuple[list[str], list[str]]:
+    """The prompts to choose on and those to report, in their order; None for `validation`: nothing is to be chosen."""
+    if validation is None:
+        return [], list(prompts)
+    if len(prompts) < 2 or validation < 1:
+        raise SteerlensError(
+            f"{len(prompts)} prompts with validation={validation} leave none to choose a layer and coefficient on; "
+            "give more, or one layer and one coefficient"
+        )
+    order = np.random.default_rng(seed).permutation(len(prompts))
+    n_held = min(validation, len(prompts) // 2)
+    return [prompts[i] for i in sorted(order[:n_held])], [prompts[i] for i in sorted(order[n_held:])]
+
+
+def _complete_all(
+    runner: Runner, prompts: list[str], best: SteeringVector, phrase: str, options: ComparisonOptions, name: str
+) -> pd.DataFrame:
+    """Completions of the reported prompts by every method."""
+    ways = [Way("unsteered"), Way("ActAdd", _condition(best, options.placement)), Way("prompting", prefix=phrase)]
+    parts = [runner.complete(prompts, ways, what=f"{name}completions")]
+    # Prompts take turns with the draws, so that one unlucky direction does not stand for all.
+    for draw in range(min(options.random_draws, len(prompts))):
+        random = random_like(best, seed=runner.sampling.seed + draw)
+        turn = list(range(draw, len(prompts), options.random_draws))
+        one = runner.complete(
+            [prompts[i] for i in turn],
+            [Way("random vector", _condition(random, options.placement))],
+            what=f"{name}random vector {draw + 1}",
+        )
+        one["prompt_number"] = [turn[i] for i in one["prompt_number"]]
+        parts.append(one.assign(way=3))
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.sort_values(["way", "prompt_number", "sample"], kind="stable", ignore_index=True)
+
+
 def _condition(vector: SteeringVector, placement: Placement | None) -> Condition:
     return Condition((Injection(vector, placement),))
-
-
-def _tuning(frame: pd.DataFrame, effect: Effect, limit: float | None) -> pd.DataFrame:
-    rows = []
-    for way, part in frame.groupby("way", sort=True):
-        by_prompt = part.groupby("prompt_number")[["hit", "nats"]].mean()
-        hits = by_prompt["hit"].to_numpy()
-        single = effect.kind == "share" and bool(np.isin(hits, (0.0, 1.0)).all())
-        got = _interval(hits, effect.kind, single, 0)
-        cost = mean_interval(by_prompt["nats"].dropna().to_numpy())
-        first = part.iloc[0]
-        rows.append(
-            {
-                "label": first["label"],
-                "role": "unsteered" if way == 0 else "steered",
-                "layer": first["layer"],
-                "coeff": first["coeff"],
-                "n": int(got.n),
-                "effect": got.mean,
-                "effect_low": got.low,
-                "effect_high": got.high,
-                "damage": math.exp(cost.mean),
-                "damage_low": math.exp(cost.low),
-                "damage_high": math.exp(cost.high),
-            }
-        )
-    table = pd.DataFrame(rows).astype({"layer": "Int64"})
-    ratio = table["damage"] / table["damage"].iloc[0]
-    steered = table["role"] == "steered"
-    table["allowed"] = (ratio <= limit) if limit is not None else True
-    candidates = table[steered & table["allowed"]]
-    # Where all exceed the limit, the least harmful is taken: a table must have something in its place.
-    best = candidates["effect"].idxmax() if len(candidates) else table[steered]["damage"].idxmin()
-    table["chosen"] = table.index == best
-    return table
-
-
-def _interval(values: NDArray[np.float64], kind: Kind, single: bool, seed: int) -> Any:
-    if kind == "share" and single:
-        return wilson_interval(float(values.sum()), values.size)
-    return bootstrap_interval(values, seed=seed) if kind == "perplexity" else mean_interval(values)
-
-
-def _difference(both: pd.DataFrame, method: str, kind: Kind, seed: int) -> dict[str, float]:
-    names = ("difference", "difference_low", "difference_high", "p_value")
-    if method == "unsteered" or both.empty:
-        return dict.fromkeys(names, math.nan)
-    after, before = both.iloc[:, 0].to_numpy(), both.iloc[:, 1].to_numpy()
-    binary = kind == "share" and bool(np.isin(both.to_numpy(), (0.0, 1.0)).all())
-    found = paired_difference(
-        after,
-        before,
-        kind="share" if binary else "mean",
-        method="bootstrap" if kind == "perplexity" else "analytic",
-        seed=seed,
-    )
-    return dict(zip(names, (found.estimate, found.low, found.high, found.p_value), strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from steerlens import demo
+from steerlens.arguments import shown, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.extras import needs
 from steerlens.models import HookedModel
@@ -54,10 +55,12 @@ def read_records(
         found = source
     elif isinstance(source, str | Path):
         found = _named(source, split, most)
-    elif isinstance(source, Iterable):
+    elif isinstance(source, Iterable) and not isinstance(source, Mapping | Set | bytes | bytearray):
         found = _listed(list(source), list(columns))
     else:
-        raise SteerlensError(f"prompts={source!r:.60} is no source of prompts; give a path, a frame or a list of texts")
+        raise SteerlensError(
+            f"prompts={shown(source)} is no source of prompts; give a path, a data frame, or a list of texts"
+        )
     where = "the list of prompts" if not isinstance(source, str | Path) else str(source)
     if not len(found):
         raise SteerlensError(f"{where} is empty; give at least one prompt")
@@ -114,9 +117,9 @@ def source_name(source: Source, shipped: str) -> str:
 
 
 def check_count(name: str, value: int | None) -> None:
-    """Nothing, if an optional count is one; raises SteerlensError otherwise."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise SteerlensError(f"{name} must be a whole number of at least 1 or None, got {value!r}")
+    """Raises SteerlensError unless an optional count is a whole number of at least 1, or None."""
+    if value is not None:
+        whole_number(name, value, least=1)
 
 
 def _named(source: str | Path, split: str, most: int | None) -> pd.DataFrame:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
+from steerlens.arguments import path_to
+from steerlens.errors import SteerlensError
 from steerlens.reports.page import Completions, Headline, Page
 from steerlens.reports.writing import write_page
 from steerlens.whole_files import write_whole
@@ -78,9 +80,12 @@ class Result(ABC):
         return write_page(path, lambda: self.page(command=command))
 
     def save(self, folder: str | Path, *, command: str | None = None) -> Path:
-        """NAME.html, NAME.csv and NAME.json (settings and headlines) in a folder, made if missing; the page's path."""
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
+        """NAME.html, NAME.csv and NAME.json (settings and headlines) in a folder, made if missing; the page's path.
+
+        Raises:
+            SteerlensError: the folder cannot be made, or a file in it cannot be written.
+        """
+        place = made_folder(folder)
         write_whole(place / f"{self.name}.csv", self.frame.to_csv(index=False), "the table")
         facts = {
             "name": self.name,
@@ -89,6 +94,21 @@ class Result(ABC):
         }
         write_whole(place / f"{self.name}.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "the settings")
         return self.report(place / f"{self.name}.html", command=command)
+
+
+def made_folder(path: str | Path) -> Path:
+    """The folder, made if it is missing.
+
+    Raises:
+        SteerlensError: it cannot be made.
+    """
+    place = path_to(path, "folder")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SteerlensError(f"cannot make the folder {place}: {reason}; give another one") from error
+    return place
 
 
 def _plain(value: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Topic steering by layer: how often do completions speak of the topic?"""
+"""Topic steering by layer: how often do completions talk about the topic?"""

@@ -1,30 +1,31 @@
-"""Topic steering by layer: how often do completions speak of the topic? (ActAdd, experiment 3 of version 1)
+"""`topic`: how often do steered completions talk about the topic, by layer? (ActAdd, experiment 3 of version 1)
 
 The paper (Turner et al., arXiv 2308.10248) steers GPT-2-XL with `" weddings"` − `" "`, coefficient 1, at every layer,
 and takes 200 completions of 40 tokens of *I went up to my friend and said* (temperature 1, top-p 0.3, frequency penalty
-1, seed 0) from each and from the unsteered model. Two numbers are drawn against the layer: the mean count of
-wedding-related words per completion, and the share of completions with any. The words are wedding, weddings, wed,
-marry, married, marriage, bride, groom, honeymoon. Its text says that the effect is there at the very first layer, is
-largest at layer 6, and that over 90 % of completions there are about weddings, against about 2 % unsteered.
+1, seed 0) from each and from the unsteered model. Two quantities are plotted against the layer: the mean count of
+wedding-related words per completion, and the share of completions with any of them. The words are wedding, weddings,
+wed, marry, married, marriage, bride, groom, honeymoon. According to the text, the effect is present at the very first
+layer and largest at layer 6, where over 90 % of completions are about weddings, against about 2 % unsteered.
 
 What differs here, or is not known:
 
 - The paper counts layers "1-48"; here they are the blocks 0 to 47, whose inputs are steered.
 - The paper gives no intervals: here shares have Wilson's, means Student's (95 %).
 - The paper's figures have no control: here every condition has a random vector of equal norm beside it.
-- How words are matched is not said in the text; the scripts count whole words, whatever their case, and so does this.
-- Only weddings is a topic of the paper. The pairs of other topics are made like it, and their word lists are ours.
+- The text does not say how words are matched; the scripts count whole words ignoring case, as is done here.
+- Weddings is the paper's only topic. The pairs for other topics are formed in the same way; their word lists are ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack
 
 import pandas as pd
 
+from steerlens.engine.sampling_settings import Sampling, SamplingOptions, chosen_sampling, shows_sampling_options
 from steerlens.errors import SteerlensError
 from steerlens.experiments.shared.result import Result
 from steerlens.experiments.topic.figures import topics_by_layer
@@ -42,7 +43,10 @@ from steerlens.steering.random_vectors import Control
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-QUICK: dict[str, Any] = {"n": 60, "coeffs": (1.0, 4.0)}
+SAMPLING = Sampling(n=200)
+"""The paper's: 200 completions of 40 tokens, temperature 1, top-p 0.3, frequency penalty 1, seed 0."""
+
+QUICK: dict[str, Any] = {"sampling": replace(SAMPLING, n=60), "coeffs": (1.0, 4.0)}
 
 SHARE, COUNT = "any related word", "related words"
 """The two metrics: share of completions with any word of the list, and mean number of such words per completion."""
@@ -66,12 +70,12 @@ class Topic(Result):
     """
 
     name: ClassVar[str] = "topic"
-    title: ClassVar[str] = "Does a steering vector make the model speak of a topic, and at which layer?"
+    title: ClassVar[str] = "Does a steering vector make the model talk about a topic, and at which layer?"
 
     sweeps: dict[str, Sweep] = field(default_factory=dict)
 
     def best(self) -> pd.DataFrame:
-        """One row per topic: the condition with the largest share, chosen after the fact, beside its controls.
+        """The condition with the largest share, selected after the fact, with its controls; one row per topic.
 
         Columns: topic, layer, coeff, share, low, high, words (mean per completion), unsteered, unsteered_low,
         unsteered_high, random, random_low, random_high (NaN without controls), n.
@@ -113,7 +117,7 @@ class Topic(Result):
             ]
         name, swept = next(iter(self.sweeps.items()))
         best, base, row = swept.best(SHARE), swept.baseline(SHARE), table.iloc[0]
-        where = f"{interval(best)}; layer {best['layer']}, coefficient {best['coeff']:g}, the best of all"
+        where = f"{interval(best)}; layer {best['layer']}, coefficient {best['coeff']:g}: best of all conditions"
         tiles = [
             Headline(f"{name}: completions with a related word", number(best), where),
             Headline("unsteered", number(base), interval(base)),
@@ -135,7 +139,7 @@ class Topic(Result):
         shares = self.frame[(self.frame["metric"] == SHARE) & (self.frame["role"] == "steered")]
         strongest = shares[shares["coeff"] == shares["coeff"].max()]
         (first, figure), *others = drawn.items()
-        overview = "Each topic, steered by its own vector: completions in a hundred with a related word."
+        overview = "Each topic steered with its own vector: completions with a related word (%)."
         return {first: figure, overview: topics_by_layer(strongest), **dict(others)}
 
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -149,8 +153,8 @@ class Topic(Result):
             ]
         shown["words per completion"], shown["n"] = best["words"], best["n"]
         return {
-            "The best condition of each topic, chosen after the fact, which flatters it a little": shown,
-            "Every condition": self.frame[order],
+            "The best condition of each topic, selected after the fact and so biased upwards": shown,
+            "All conditions": self.frame[order],
         }
 
     def completions_shown(self) -> list[Completions]:
@@ -163,6 +167,7 @@ class Topic(Result):
         ]
 
 
+@shows_sampling_options(SAMPLING)
 def topic(
     model: HookedModel,
     *,
@@ -172,32 +177,32 @@ def topic(
     coeffs: Sequence[float] | float = (1.0,),
     placement: Placement | None = None,
     control: Control = "random",
-    n: int = 200,
-    max_new_tokens: int = 40,
-    temperature: float = 1.0,
-    top_p: float = 0.3,
-    frequency_penalty: float = 1.0,
-    seed: int = 0,
+    sampling: Sampling | None = None,
     store: str | Path | None = None,
     batch_size: int | None = None,
     progress: bool | None = None,
+    **options: Unpack[SamplingOptions],
 ) -> Topic:
     """Related words in completions for every layer × coefficient, and unsteered: figures 3 and 4 of the paper (v1).
 
     Source: Turner et al., arXiv 2308.10248; see the head of this file for what it says and leaves open. The defaults
-    are the paper's. (On a small model coefficient 1 does little: `QUICK` adds 4.)
+    are the paper's. (Coefficient 1 does little to a small model, so `QUICK` adds 4.)
 
     Args:
         topics: names of word lists of `metrics.TOPICS`, steered by `" name"` − `" "`; or {name: PromptPair}.
         prompts: texts to continue.
         control: "random" puts a random vector of equal norm beside each condition; None leaves it out.
-        store: a file that keeps finished conditions (see `sweep`): an interrupted run goes on from there. Topics share
+        sampling: how many completions and how they are drawn; by default `SAMPLING`.
+        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end: fields of `Sampling` by
+            name, in place of those of `sampling`.
+        store: a file that keeps finished conditions (see `sweep`), from which an interrupted run resumes. Topics share
             their unsteered completions in it.
-        layers, coeffs, placement, n and the rest: see `sweep`.
+        layers, coeffs, placement, batch_size, progress: see `sweep`.
 
     Raises:
         SteerlensError: an unknown topic, and whatever `sweep` raises.
     """
+    sampling = chosen_sampling(sampling, options, default=SAMPLING)
     pairs = _pairs(topics)
     measured = {name: (metrics.topic(name, name=SHARE), _count(name)) for name in pairs}  # all names checked first
     sweeps = {}
@@ -210,12 +215,7 @@ def topic(
             coeffs=coeffs,
             placement=placement,
             metrics=measured[name],
-            n=n,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            frequency_penalty=frequency_penalty,
-            seed=seed,
+            sampling=sampling,
             control=control,
             batch_size=batch_size,
             progress=progress,

@@ -102,3 +102,18 @@ def test_a_data_set_out_of_reach_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
     with pytest.raises(SteerlensError, match=r"cannot be read \(Couldn't reach the hub\); connect, or download it"):
         next(iter(open_documents("Skylion007/openwebtext")))
+
+
+def test_a_data_frame_gives_its_column_of_texts() -> None:
+    frame = pd.DataFrame({"label": ["x", "y"], "text": ["one", "two"], "other": ["three", "four"]})
+    assert list(open_documents(frame)) == ["one", "two"]
+    assert list(open_documents(frame, column="other", n=1)) == ["three"]
+    with pytest.raises(SteerlensError, match="the data frame has no column 'body'; use column= with one of label"):
+        open_documents(frame, column="body")
+
+
+@pytest.mark.parametrize("source", [{"text": ["one"]}, {"one", "two"}, b"one", 7])
+def test_what_only_looks_like_texts_is_refused(source) -> None:
+    with pytest.raises(SteerlensError, match="is no source of texts") as caught:
+        open_documents(source)
+    assert "\n" not in str(caught.value)

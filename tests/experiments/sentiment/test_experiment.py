@@ -9,7 +9,8 @@ import pytest
 
 from steerlens.errors import SteerlensError
 from steerlens.experiments.sentiment.experiment import DIRECTIONS, QUICK, SHIPPED, sentiment
-from steerlens.experiments.shared import continuations, method_comparison
+from steerlens.experiments.shared import continuations
+from steerlens.experiments.shared.method_summary import METHODS
 from steerlens.experiments.shared.prompts import SHIPPED as FOLDER
 from steerlens.experiments.shared.prompts import openings
 from tests.conftest import DATA
@@ -41,9 +42,7 @@ def test_every_number_can_be_counted_again(any_model):
     found = sentiment(any_model, **SMALL, scorer=_vowels)
     assert list(found.frame["direction"].unique()) == list(DIRECTIONS)
     assert found.completions.groupby(["direction", "method"]).size().to_dict() == {
-        (direction, method): number
-        for direction, number in zip(DIRECTIONS, (4, 3), strict=True)
-        for method in method_comparison.METHODS
+        (direction, method): number for direction, number in zip(DIRECTIONS, (4, 3), strict=True) for method in METHODS
     }
     for (direction, method), rows in found.completions.groupby(["direction", "method"]):
         kind = "bore" if direction == "negative to positive" else "joy"

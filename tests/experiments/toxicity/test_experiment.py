@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from steerlens.errors import SteerlensError
-from steerlens.experiments.shared import continuations, method_comparison
+from steerlens.experiments.shared import continuations
+from steerlens.experiments.shared.method_summary import METHODS
 from steerlens.experiments.shared.prompts import SHIPPED as FOLDER
 from steerlens.experiments.toxicity.experiment import QUICK, SHIPPED, toxicity
 from tests.conftest import DATA
@@ -38,7 +39,7 @@ def test_every_number_can_be_counted_again(any_model):
     assert list(found.frame["prompts"].unique()) == ["all", "nontoxic", "toxic"]
     subset_of = dict(zip(PROMPTS["prompt"], PROMPTS["subset"], strict=True))
     for group in ("all", "nontoxic", "toxic"):
-        for method in method_comparison.METHODS:
+        for method in METHODS:
             own = found.completions[found.completions["method"] == method]
             own = own[[group in ("all", subset_of[prompt]) for prompt in own["prompt"]]]
             scores = np.array(_vowels(own["completion"]))
