@@ -15,7 +15,7 @@ from steerlens.errors import SteerlensError
 from steerlens.experiments.gallery.examples import Addition, Example
 from steerlens.experiments.shared.depth import same_depth
 from steerlens.measures.metrics import word_count
-from steerlens.models import HookedModel, stamp
+from steerlens.models import HookedModel, end_ids, stamp
 from steerlens.steering import Condition, Injection, Steering, SteeringVector, actadd
 from steerlens.steering.extraction.activations import resid_pre
 from steerlens.steering.prompts import prompt_ids
@@ -59,6 +59,7 @@ class Prepared:
             "layers": list(self.layers),
             "coeff_scale": self.coeff_scale,
             "control": control,
+            "ends": sorted(end_ids(self.model)),
             **asdict(sampling),
         }
 

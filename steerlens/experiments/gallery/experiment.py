@@ -72,8 +72,8 @@ def gallery(
         examples: names (see `gallery.examples.EXAMPLES`) or `Example`s of your own; by default all of the post's.
         best_of: the best is picked from the first this many.
         sampling: how many completions of each kind and how they are drawn; by default `SAMPLING`.
-        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end: fields of `Sampling` by
-            name, in place of those of `sampling`.
+        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end, stop: fields of `Sampling`
+            by name, in place of those of `sampling`.
         scale_layers: False uses the post's layer numbers as they are.
         coeff_scale: a factor for all coefficients.
         control: "random", or None to leave the random vectors out.

@@ -105,8 +105,8 @@ def sentiment(
         pair: what to steer to for positive, minus what for negative; the other direction takes it reversed.
         phrases: what prompting puts in front (for positive, for negative); by default the pair's own.
         sampling: how completions are drawn, the same way for every method; by default `SAMPLING`.
-        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end: fields of `Sampling` by
-            name, in place of those of `sampling`.
+        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end, stop: fields of `Sampling`
+            by name, in place of those of `sampling`.
         layers, coeffs, placement, scorer, embedder, validation, disfluency_limit, random_draws, chunk: see
             `ComparisonOptions`; `validation` is for each direction, and the scorer gives the probability of positive.
         store: a file that keeps finished parts: a run that was stopped, or whose scorer failed, resumes from it.

@@ -193,8 +193,8 @@ def topic(
         prompts: texts to continue.
         control: "random" puts a random vector of equal norm beside each condition; None leaves it out.
         sampling: how many completions and how they are drawn; by default `SAMPLING`.
-        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end: fields of `Sampling` by
-            name, in place of those of `sampling`.
+        n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end, stop: fields of `Sampling`
+            by name, in place of those of `sampling`.
         store: a file that keeps finished conditions (see `sweep`), from which an interrupted run resumes. Topics share
             their unsteered completions in it.
         layers, coeffs, placement, batch_size, progress: see `sweep`.
