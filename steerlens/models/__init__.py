@@ -6,9 +6,10 @@ from steerlens.models.decoding import Decoder, Decoders, WholeDecoder
 from steerlens.models.ends import end_ids
 from steerlens.models.fingerprint import fingerprint
 from steerlens.models.loading import load_model
+from steerlens.models.model_stamp import ModelStamp, stamp
 from steerlens.models.one_at_a_time import for_one_thread, one_at_a_time
 from steerlens.models.prefix_decoding import PrefixDecoder, walkable
-from steerlens.models.protocol import HookedModel, ModelStamp, is_bridge, require_model, stamp
+from steerlens.models.protocol import HookedModel, is_bridge, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.models.running import (
     Cache,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from enum import Enum
 from functools import lru_cache
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from steerlens.errors import SteerlensError
 from steerlens.models.one_at_a_time import for_one_thread
-from steerlens.models.protocol import HookedModel, is_bridge
+from steerlens.models.protocol import HookedModel, is_bridge, weights_of
 from steerlens.models.running import live_hooks
 
 # Words per block. What is worked on stays in a core's cache, and is just too little for PyTorch to share out among
@@ -58,7 +57,7 @@ def fingerprint(model: HookedModel) -> str:
         )
     digest = hashlib.blake2b(digest_size=16, person=b"steerlens model")
     digest.update(json.dumps([type(model).__name__, _settings(model), _tokenizer_sample(model)]).encode())
-    for name, weight in _parameters(model):
+    for name, weight in weights_of(model):
         if weight.is_meta:
             raise SteerlensError(f"the weight {name} is not in memory (offloaded?), so this model cannot be told apart")
         sums = word_sums(weight)
@@ -93,16 +92,6 @@ def _factors() -> Int64[Tensor, " words"]:
     """Odd numbers, the same everywhere: from SHAKE-128, since a generator's stream may change between versions."""
     stream = bytearray(hashlib.shake_128(b"steerlens fingerprint").digest(8 * _WORDS))
     return torch.frombuffer(stream, dtype=torch.int64) | 1
-
-
-def _parameters(model: HookedModel) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter once, in a fixed order. A bridge may hold the wrapped model where PyTorch does not look."""
-    seen: set[int] = set()
-    for module in (model, getattr(model, "original_model", None)) if is_bridge(model) else (model,):
-        for name, weight in sorted(module.named_parameters()) if module is not None else ():  # type: ignore[union-attr]
-            if id(weight) not in seen:
-                seen.add(id(weight))
-                yield name, weight
 
 
 def _settings(model: HookedModel) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from steerlens.models.protocol import HookedModel, is_bridge, require_model
 from steerlens.models.quiet import quiet
 from steerlens.models.spread import check_spread, load_spread
 from steerlens.models.strides import fix_strides
+from steerlens.models.weight_sketch import note_origin
 
 
 def load_model(
@@ -75,15 +76,19 @@ def load_model(
     with quiet(), torch.random.fork_rng(devices=[]):
         use_bridge, processing = _choose_bridge(bridge), processing is None or processing
         model: Any
+        origin = None
         if isinstance(source, str | Path) and not use_bridge and _is_of_transformer_lens(source):
             model = _only_in_transformer_lens(str(source), tokenizer, target_device, target_dtype, processing)
         else:
-            model = _converted(find_original(source, tokenizer, base=base), use_bridge, processing)
+            original = find_original(source, tokenizer, base=base)
+            model = _converted(original, use_bridge, processing)
             for to in (target_dtype, target_device):
                 if to not in (torch.float32, torch.device("cpu")):
                     model = moved(model, to)
+            origin = original.sketch
         if strides:
             fix_strides(model)
+        note_origin(model, origin)
         return model.eval()
 
 

@@ -14,6 +14,7 @@ from steerlens.errors import SteerlensError
 from steerlens.models import adapters
 from steerlens.models.checkpoints import read_checkpoint
 from steerlens.models.quantized import packed
+from steerlens.models.weight_sketch import WeightSketch, sketch_weights
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class Original:
         name: what to call it.
         as_it_is: why its weights cannot be processed, cast or moved ("its weights are in 4 bits"), or None. Such a
             model becomes an unprocessed bridge around the very weights.
+        sketch: of its weights, by which vectors know it whatever it becomes.
     """
 
     take: Callable[[], Any]
     tokenizer: Any
     name: str
     as_it_is: str | None = None
+    sketch: WeightSketch | None = None
 
 
 def find_original(source: Any, tokenizer: Any, *, base: Any = None) -> Original:
@@ -54,13 +57,13 @@ def find_original(source: Any, tokenizer: Any, *, base: Any = None) -> Original:
         return _live(source, tokenizer)
     if isinstance(source, str | Path):
         model, tokenizer, name = read_checkpoint(source, tokenizer, dtype=torch.float32)
-        first, as_it_is = [model], packed(model)
+        first, as_it_is, sketch = [model], packed(model), sketch_weights(model.named_parameters())
         del model  # who takes it holds it, so that a conversion can free what it has read
 
         def take() -> Any:
             return first.pop() if first else read_checkpoint(source, tokenizer, dtype=torch.float32)[0]
 
-        return Original(take, tokenizer, name, as_it_is)
+        return Original(take, tokenizer, name, as_it_is, sketch)
     raise SteerlensError(
         f"cannot load a model from a {type(source).__name__}; "
         'give "demo", a Hugging Face name, a directory, or a model object'
@@ -81,9 +84,11 @@ def _live(source: Any, tokenizer: Any) -> Original:
         )
     if adapters.is_adapted(source):
         adapters.check_mergeable(source)
-        return Original(lambda: adapters.merged(source), tokenizer, adapters.adapted_name(source))
+        sketch = sketch_weights(adapters.merged(source).named_parameters())
+        return Original(lambda: adapters.merged(source), tokenizer, adapters.adapted_name(source), sketch=sketch)
     name = str(getattr(source.config, "name_or_path", "") or "live")
-    return Original(lambda: copy.deepcopy(source), tokenizer, name, packed(source))
+    sketch = sketch_weights(source.named_parameters())
+    return Original(lambda: copy.deepcopy(source), tokenizer, name, packed(source), sketch)
 
 
 def _adapted(folder: Path, tokenizer: Any, base: Any) -> Original:
@@ -103,4 +108,5 @@ def _adapted(folder: Path, tokenizer: Any, base: Any) -> Original:
     def take() -> Any:
         return first.pop() if first else adapters.read_adapter(folder, below.take())
 
-    return Original(take, below.tokenizer, f"{below.name} + {folder.name}")
+    sketch = sketch_weights(first[0].named_parameters())
+    return Original(take, below.tokenizer, f"{below.name} + {folder.name}", sketch=sketch)

@@ -1,25 +1,14 @@
-"""What the package needs of a model, and the stamp by which a vector recognises the model it came from."""
+"""What the package needs of a model, and what it is told by."""
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
-from steerlens.arguments import flag, shown, text, whole_number
 from steerlens.errors import SteerlensError
-
-# Sixteen embedding entries tell two sets of weights apart; more would only cost time.
-_SKETCH_ROWS, _SKETCH_COLUMNS = 4, 4
-# Half precision moves an entry by at most 2^-8 of its size; other weights differ by their own size.
-_SKETCH_TOLERANCE = 2e-2
-# Centred rows average to rounding error (under 4e-3 of their spread even in bfloat16); raw rows do not, at any width.
-_CENTRED_TOLERANCE = 4e-3
 
 
 @runtime_checkable
@@ -86,94 +75,14 @@ def _check_whole(model: Any, *, hooked: bool) -> None:
         )
 
 
-@dataclass(frozen=True)
-class ModelStamp:
-    """The identity of a set of weights in a residual basis: enough to refuse a vector of another model.
-
-    Attributes:
-        name: the model's name as TransformerLens has it (for messages; not compared).
-        n_layers, d_model, d_vocab: sizes.
-        folded: layer-norm weights were folded into the next linear maps.
-        centred: the weights that write to the residual stream were centred (changes the residual stream itself).
-        sketch: sixteen entries of the token embedding.
-    """
-
-    name: str
-    n_layers: int
-    d_model: int
-    d_vocab: int
-    folded: bool
-    centred: bool
-    sketch: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        text("a model's name", self.name)
-        for field in ("n_layers", "d_model", "d_vocab"):
-            object.__setattr__(self, field, whole_number(f"a model's {field}", getattr(self, field), least=1))
-        for field in ("folded", "centred"):
-            object.__setattr__(self, field, flag(f"a model's {field}", getattr(self, field)))
-        if not isinstance(self.sketch, tuple) or not all(isinstance(x, int | float) for x in self.sketch):
-            raise SteerlensError(f"a model's sketch must be numbers, got {shown(self.sketch)}")
-
-    def difference(self, other: ModelStamp) -> str | None:
-        """Why vectors of `self` do not belong on `other`, in words, or None if they do."""
-        for field in ("n_layers", "d_model", "d_vocab"):
-            mine, theirs = getattr(self, field), getattr(other, field)
-            if mine != theirs:
-                return f"{field} is {theirs} where the vector's model has {mine}"
-        for field, words in (("folded", "layer-norm folding"), ("centred", "centring of writing weights")):
-            mine, theirs = getattr(self, field), getattr(other, field)
-            if mine != theirs:
-                return (
-                    f"the weight processing differs ({words}: vector's model {_yes(mine)}, this model {_yes(theirs)}); "
-                    "load both with the same processing= setting"
-                )
-        scale = max((abs(x) for x in self.sketch), default=0.0)
-        # Written so that NaN and infinity are like nothing, themselves included.
-        alike = len(self.sketch) == len(other.sketch) and all(
-            abs(a - b) <= _SKETCH_TOLERANCE * scale < math.inf for a, b in zip(self.sketch, other.sketch, strict=True)
-        )
-        if not alike:
-            return "the weights differ"
-        return None
-
-
-def _yes(flag: bool) -> str:
-    return "yes" if flag else "no"
-
-
-@torch.no_grad()
-def stamp(model: HookedModel) -> ModelStamp:
-    """The stamp of `model`, read from a few rows of its weights (microseconds; nothing is cached or can be stale)."""
-    cfg = model.cfg
-    embedding: Tensor = model.W_E  # type: ignore[attr-defined]
-    rows = torch.linspace(0, embedding.shape[0] - 1, 64, device=embedding.device).long()
-    sample = embedding.detach()[rows].float()
-    spread = sample.std(-1).clamp_min(1e-12)
-    centred = bool((sample.mean(-1).abs() / spread).max() < _CENTRED_TOLERANCE)
-    picked_rows = torch.linspace(0, 63, _SKETCH_ROWS, device=sample.device).long()
-    picked_columns = torch.linspace(0, sample.shape[1] - 1, _SKETCH_COLUMNS, device=sample.device).long()
-    sketch = sample[picked_rows][:, picked_columns].flatten().tolist()
-    return ModelStamp(
-        name=str(cfg.model_name),
-        n_layers=int(cfg.n_layers),
-        d_model=int(cfg.d_model),
-        d_vocab=int(embedding.shape[0]),
-        folded=_is_folded(model),
-        centred=centred,
-        sketch=tuple(round(x, 8) for x in sketch),
-    )
-
-
-def _is_folded(model: HookedModel) -> bool:
-    if not is_bridge(model):
-        return str(model.cfg.normalization_type).endswith("Pre")
-    # A bridge keeps its normalisation layers; folding leaves them with unit weights.
-    if not getattr(model, "compatibility_mode", False):
-        return False
-    norm = getattr(model.blocks[0], "ln1", None)  # type: ignore[attr-defined]
-    weight = getattr(norm, "weight", None)
-    return weight is None or bool((weight == 1).all())
+def weights_of(model: HookedModel) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter once, in a fixed order. A bridge may hold the wrapped model where PyTorch does not look."""
+    seen: set[int] = set()
+    for module in (model, getattr(model, "original_model", None)) if is_bridge(model) else (model,):
+        for name, weight in sorted(module.named_parameters()) if module is not None else ():  # type: ignore[union-attr]
+            if id(weight) not in seen:
+                seen.add(id(weight))
+                yield name, weight
 
 
 def transformer_lens_is_loaded() -> bool:

@@ -10,7 +10,8 @@ import torch
 
 from steerlens import __version__
 from steerlens.models.fingerprint import fingerprint, user_hooks
-from steerlens.models.protocol import HookedModel, stamp
+from steerlens.models.model_stamp import stamp
+from steerlens.models.protocol import HookedModel
 
 
 def run_settings(model: HookedModel) -> dict[str, Any]:

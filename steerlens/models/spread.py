@@ -13,6 +13,7 @@ from steerlens.models.bridging import bridged, own_tokenizer
 from steerlens.models.checkpoints import read_checkpoint
 from steerlens.models.devices import Device, read_device
 from steerlens.models.protocol import HookedModel
+from steerlens.models.weight_sketch import note_origin, sketch_weights
 
 _DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
@@ -52,8 +53,10 @@ def load_spread(source: str | Path, tokenizer: Any, dtype: torch.dtype, device_m
             "give devices that have room for all of it, or a smaller dtype"
         )
     hf_model = hf_model.eval().requires_grad_(False)
+    origin = sketch_weights(hf_model.named_parameters())
     try:
         model = bridged(hf_model, own_tokenizer(tokenizer, name), name=name, processing=False, dtype=dtype)
     except ValueError as error:  # as for parts on the CPU beside others on a GPU
         raise SteerlensError(f"TransformerLens does not take this device_map: {first_line(error)}") from None
+    note_origin(model, origin)
     return model.eval()

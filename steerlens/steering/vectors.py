@@ -217,7 +217,7 @@ class SteeringVector:
         """
         values, record = read_vector_file(path)
         try:
-            model = ModelStamp(**{**record["stamp"], "sketch": tuple(record["stamp"]["sketch"])})
+            model = ModelStamp.from_record(record["stamp"])
             names = ("layer", "label", "placement", "coeff", "source")
             vector = SteeringVector(values, model=model, **{name: record[name] for name in names})
         except (SteerlensError, KeyError, TypeError, RecursionError) as error:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import steerlens as sl
 from steerlens.models import fingerprint, run_settings
-from steerlens.models.fingerprint import _parameters, word_sums
+from steerlens.models.fingerprint import word_sums
+from steerlens.models.protocol import weights_of
 from tests.conftest import KINDS, ROOT, Case, loaded, make_tokenizer, plain_model
 
 
@@ -31,7 +32,7 @@ def test_every_weight_counts(kind: str) -> None:
     model = copy.deepcopy(loaded("gpt2", kind))
     before = fingerprint(model)
     assert before == fingerprint(loaded("gpt2", kind))
-    for name, weight in _parameters(model):
+    for name, weight in weights_of(model):
         place = (weight.shape[0] // 2, *(0 for _ in weight.shape[1:]))
         old = weight.data[place].clone()
         weight.data[place] = old.nextafter(old + 1)

@@ -320,7 +320,7 @@ def test_a_device_map_reads_straight_onto_its_devices(dtype: str) -> None:
     assert {weight.dtype for weight in spread.parameters()} == {getattr(torch, dtype)}
     tokens = plain.to_tokens("I went up to my friend")
     assert torch.equal(spread(tokens), plain(tokens))
-    assert sl.actadd(spread, "Love", "Hate", layer=2).model == sl.actadd(plain, "Love", "Hate", layer=2).model
+    assert stamp(spread).difference(stamp(plain)) is None
 
 
 @pytest.mark.parametrize(
