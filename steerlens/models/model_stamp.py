@@ -66,7 +66,8 @@ class ModelStamp:
         plain = {**record, "sketch": tuple(record["sketch"])}
         for name in ("weights", "origin"):
             if (one := plain.get(name)) is not None:
-                if not all(isinstance(value, float) for value in (values := tuple(one["values"]))):
+                values = tuple(one["values"])
+                if not all(isinstance(value, float) for value in values):
                     raise TypeError(f"the sketch {name!r} holds what is no number")
                 plain[name] = WeightSketch(str(one["form"]), bool(one["exact"]), values)
         return ModelStamp(**plain)
