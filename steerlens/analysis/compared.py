@@ -17,7 +17,7 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.steering.conditions import Condition, Steering, as_conditions
 from steerlens.steering.placement import Placement
-from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.prompts import PromptLike, prompt_ids
 
 Positions = Literal["last", "all"]
 
@@ -67,7 +67,7 @@ class Comparison:
     @staticmethod
     def of(
         model: HookedModel,
-        prompts: Sequence[str],
+        prompts: Sequence[PromptLike],
         conditions: Sequence[Condition],
         *,
         positions: Positions = "last",

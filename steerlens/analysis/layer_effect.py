@@ -15,7 +15,6 @@ from steerlens.analysis.injected import injected_rows
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
 from steerlens.arguments import choice, numbers, seed_number, shown
-from steerlens.arguments import texts as read_texts
 from steerlens.errors import SteerlensError
 from steerlens.measures.summaries import best_condition
 from steerlens.models import HookedModel, for_one_thread, require_model
@@ -23,7 +22,7 @@ from steerlens.models.run_settings import run_settings
 from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector
 from steerlens.steering.extraction.activations import resid_pre
 from steerlens.steering.layer_vectors import layer_vectors
-from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
 from steerlens.steering.random_vectors import Control, random_like
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ class LayerEffect:
 def layer_effect(
     model: HookedModel,
     what: PromptPair | SteeringVector | Mapping[int, SteeringVector] | Sequence[SteeringVector],
-    prompts: str | Sequence[str],
+    prompts: PromptLike | Sequence[PromptLike],
     wanted: Words,
     *,
     layers: Sequence[int] | Literal["all"] = "all",
@@ -115,7 +114,7 @@ def layer_effect(
 
     Args:
         what: a PromptPair (vectors of all layers come from one forward pass), or vectors, one per layer.
-        prompts: one text or several; several are averaged, with intervals.
+        prompts: one prompt or several (texts, chats, token ids); several are averaged, with intervals.
         wanted: a word or several that together make the set, or token ids (`" wedding"`: the leading space matters).
         layers: `"all"` or layer numbers.
         coeffs: coefficients.
@@ -127,7 +126,7 @@ def layer_effect(
         SteerlensError: no wanted token, a word of several tokens, layer out of range, no coefficients, an empty prompt.
     """
     require_model(model)
-    texts = read_texts("prompts", prompts)
+    given = read_prompts(model, prompts)
     seed = seed_number(seed)
     tokens = named_tokens(model, wanted, pieces=pieces)
     factors = numbers("coeffs", coeffs)
@@ -141,13 +140,13 @@ def layer_effect(
             for vector in kind:
                 conditions.append(Condition((Injection(factor * vector, placement),)))
                 roles.append(role)
-    frame = set_effects(model, texts, conditions, list(tokens), batch_size=batch_size, memory_budget=memory_budget)
+    frame = set_effects(model, given, conditions, list(tokens), batch_size=batch_size, memory_budget=memory_budget)
     frame.insert(2, "role", frame["condition"].map(dict(enumerate(roles))))
-    frame = frame.join(_norms(model, texts, conditions))
+    frame = frame.join(_norms(model, given, conditions))
     settings = {
         "what": str(what) if isinstance(what, PromptPair) else [v.title for v in vectors],
         "pad": what.pad if isinstance(what, PromptPair) else None,
-        "prompts": texts,
+        "prompts": [prompt.text for prompt in given],
         "wanted": list(tokens.values()),
         "layers": [v.layer for v in vectors],
         "coeffs": factors,
@@ -160,11 +159,11 @@ def layer_effect(
 
 
 @torch.no_grad()
-def _norms(model: HookedModel, prompts: Sequence[str], conditions: Sequence[Condition]) -> pd.DataFrame:
+def _norms(model: HookedModel, prompts: Sequence[Prompt], conditions: Sequence[Condition]) -> pd.DataFrame:
     """vector_norm, resid_norm, norm_ratio for every condition × prompt, in that order."""
     layers = sorted({injection.vector.layer for one in conditions for injection in one.injections})
     streams = []
-    rows_of_ids = [prompt_ids(model, text) for text in prompts]
+    rows_of_ids = [list(prompt.ids) for prompt in prompts]
     for row_ids in rows_of_ids:
         ids = torch.tensor([row_ids], device=model.cfg.device)
         mask = torch.ones_like(ids)

@@ -14,12 +14,11 @@ from steerlens.analysis.compared import against_unsteered, shared_columns
 from steerlens.analysis.effectiveness import ranks
 from steerlens.analysis.named_tokens import Pieces, Words, followed_tokens
 from steerlens.analysis.residual_trace import read_out, residual_trace
-from steerlens.arguments import texts as read_texts
 from steerlens.arguments import whole_number
 from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Placement, Steering
-from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.prompts import PromptLike, read_prompts
 from steerlens.steering.tokens import token_strings
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class LayerLens:
 @torch.no_grad()
 def layer_lens(
     model: HookedModel,
-    prompts: str | Sequence[str],
+    prompts: PromptLike | Sequence[PromptLike],
     steering: Steering | Sequence[Steering],
     *,
     follow: Words = (),
@@ -74,13 +73,13 @@ def layer_lens(
         SteerlensError: nothing steered, an empty prompt, a word of several tokens, a vector that does not fit.
     """
     require_model(model)
-    texts = read_texts("prompts", prompts)
+    given = read_prompts(model, prompts)
     top_k = whole_number("top_k", top_k, least=1)
     conditions = against_unsteered(steering, placement=placement)
     followed = followed_tokens(model, follow, pieces=pieces)
     parts: list[pd.DataFrame] = []
-    for text in texts:
-        ids = prompt_ids(model, text)
+    for prompt in given:
+        ids = list(prompt.ids)
         traces = [residual_trace(model, ids, condition, [len(ids) - 1]) for condition in conditions]
         if not followed:
             rise = traces[1].logits[-1].softmax(-1) - traces[0].logits[-1].softmax(-1)
@@ -89,12 +88,12 @@ def layer_lens(
         streams = [torch.cat([trace.resid_pre[:, 0], trace.resid_post[-1:, 0]]) for trace in traces]
         for number, (condition, numbers) in enumerate(zip(conditions, _lens(model, streams, followed), strict=True)):
             rows = pd.DataFrame(numbers)
-            shared = {**shared_columns(number, condition), "prompt": text, "position": len(ids) - 1}
+            shared = {**shared_columns(number, condition), "prompt": prompt.text, "position": len(ids) - 1}
             for at, (name, value) in enumerate(shared.items()):
                 rows.insert(at, name, pd.NA if value is None else value)
             parts.append(rows.astype({"layer": "Int64"}))
     settings = {
-        "prompts": texts,
+        "prompts": [prompt.text for prompt in given],
         "conditions": [[injection.vector.describe() for injection in one.injections] for one in conditions],
         "follow": list(followed.values()),
         **run_settings(model),

@@ -19,11 +19,11 @@ from steerlens.analysis.injected import injected_rows
 from steerlens.analysis.named_tokens import Pieces, Words, followed_tokens
 from steerlens.analysis.prompt_mean import PromptMean
 from steerlens.arguments import choice, finite_number, whole_number
-from steerlens.arguments import texts as read_texts
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, for_one_thread
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Condition, Placement, Steering
+from steerlens.steering.prompts import PromptLike, read_prompts
 from steerlens.steering.tokens import token_strings
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class LogitShift:
 @torch.no_grad()
 def logit_shift(
     model: HookedModel,
-    prompts: str | Sequence[str],
+    prompts: PromptLike | Sequence[PromptLike],
     steering: Steering | Sequence[Steering],
     *,
     top_k: int = 10,
@@ -104,7 +104,7 @@ def logit_shift(
     of 128,000 at every position of a long prompt is no matter of memory.
 
     Args:
-        prompts: one text or several.
+        prompts: one prompt or several (texts, chats, token ids).
         steering: a vector, a tuple of vectors (one condition), or a list of conditions; the unsteered model is added.
         top_k: how many rises and how many falls.
         by: what "most" means: the change of log-probability (which favours rare tokens), the token's part of the KL
@@ -121,9 +121,10 @@ def logit_shift(
         SteerlensError: nothing steered, an empty prompt, a word of several tokens, `top_k` beyond the vocabulary, a
             vector that does not fit.
     """
-    texts = read_texts("prompts", prompts)
+    given = read_prompts(model, prompts)
+    texts = [prompt.text for prompt in given]
     conditions = against_unsteered(steering, placement=placement)
-    job = Comparison.of(model, texts, conditions, positions=positions)
+    job = Comparison.of(model, given, conditions, positions=positions)
     vocab = int(model.cfg.d_vocab)
     top_k = whole_number("top_k", top_k, least=1, most=vocab)
     choice("by", by, ("shift", "kl", "prob"))

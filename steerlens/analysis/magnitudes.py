@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from steerlens.arguments import listed
-from steerlens.arguments import texts as read_texts
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.steering import PromptPair, SteeringVector, actadd, check_vector
 from steerlens.steering.extraction.activations import resid_pre, which_layers
-from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.prompts import PromptLike, is_one_prompt, read_prompt
 from steerlens.steering.tokens import token_strings
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class Magnitudes:
 def magnitudes(
     model: HookedModel,
     what: What | Sequence[What] = (),
-    prompts: str | Sequence[str] = (),
+    prompts: PromptLike | Sequence[PromptLike] = (),
     *,
     layers: Sequence[int] | Literal["all"] = "all",
 ) -> Magnitudes:
@@ -80,7 +79,7 @@ def magnitudes(
 
     Args:
         what: prompt pairs (their vectors at all `layers` are taken), vectors, or {layer: vector} as `actadd` gives.
-        prompts: texts whose residual stream is measured.
+        prompts: prompts (texts, chats, token ids) whose residual stream is measured.
         layers: `"all"` or layer numbers.
 
     Raises:
@@ -88,26 +87,26 @@ def magnitudes(
     """
     require_model(model)
     chosen = which_layers(model, None, layers)
-    asked = [prompts] if isinstance(prompts, str) else listed("prompts", prompts, of="texts")
-    texts = read_texts("prompts", asked) if asked else []
+    asked = [prompts] if is_one_prompt(prompts) else listed("prompts", prompts, of="prompts")
+    measured = [read_prompt(model, prompt) for prompt in asked]  # type: ignore[arg-type]
     if isinstance(what, PromptPair | SteeringVector | Mapping):
         given: list[What] = [what]
     else:
         given = listed("what to measure", what, of="prompt pairs or vectors")
     vectors = [(_series(one), vector) for one in given for vector in _vectors_of(model, one, chosen)]
-    if not vectors and not texts:
+    if not vectors and not measured:
         raise SteerlensError("there is nothing to measure; give prompt pairs or vectors, prompts, or both")
     rows: list[dict[str, object]] = []
     streams: dict[int, list[list[float]]] = {layer: [] for layer in chosen}
-    for text in texts:
-        ids = prompt_ids(model, text)
+    for prompt in measured:
+        ids = list(prompt.ids)
         strings = token_strings(model, ids)
         tokens = torch.tensor([ids], device=model.cfg.device)
         found = resid_pre(model, tokens, chosen, attention_mask=torch.ones_like(tokens))
         for layer, values in found.items():
             norms = values[0].norm(dim=-1).tolist()
             streams[layer].append(norms)
-            rows.extend(_row(text, "prompt", layer, at, strings[at], norm) for at, norm in enumerate(norms))
+            rows.extend(_row(prompt.text, "prompt", layer, at, strings[at], norm) for at, norm in enumerate(norms))
     for series, vector in vectors:
         extracted = vector.source.get("tokens")
         strings = ("",) * vector.n_positions

@@ -14,12 +14,11 @@ import torch
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
 from steerlens.arguments import choice, listed, probability, seed_number, whole_number
-from steerlens.arguments import texts as read_texts
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Condition, Injection, Placement, SteeringVector, check_vector
-from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -74,7 +73,7 @@ class PositionEffect:
 def position_effect(
     model: HookedModel,
     vector: SteeringVector,
-    prompts: str | Sequence[str],
+    prompts: PromptLike | Sequence[PromptLike],
     wanted: Words,
     *,
     placements: Sequence[Placement] | Literal["every"] = ("front", "mid", "back"),
@@ -91,12 +90,12 @@ def position_effect(
     Raises:
         SteerlensError: no placements, a placement that does not fit, no wanted token, an empty prompt.
     """
-    texts, tokens = _start(model, vector, prompts, wanted, pieces)
+    given, tokens = _start(model, vector, prompts, wanted, pieces)
     chosen: list[Placement]
     if isinstance(placements, str):
         if placements != "every":
             raise SteerlensError(f"placements={placements!r} is unknown; give a list, such as ['front'], or 'every'")
-        shortest = min(len(prompt_ids(model, text)) for text in texts)
+        shortest = min(len(prompt) for prompt in given)
         chosen = list(range(max(shortest - vector.n_positions + 1, 0)))
     else:
         chosen = listed("placements", placements, of="placements")
@@ -104,15 +103,15 @@ def position_effect(
         raise SteerlensError("there are no placements to try; name at least one, or give a prompt the vector fits in")
     conditions = [Condition(), *(Condition((Injection(vector, placement),)) for placement in chosen)]
     named = ["unsteered", *(str(placement) for placement in chosen)]
-    frame = set_effects(model, texts, conditions, list(tokens))
-    return _result(model, frame, named, [1.0] * len(named), "placement", vector, texts, tokens, {})
+    frame = set_effects(model, given, conditions, list(tokens))
+    return _result(model, frame, named, [1.0] * len(named), "placement", vector, given, tokens, {})
 
 
 @for_one_thread
 def dimension_effect(
     model: HookedModel,
     vector: SteeringVector,
-    prompts: str | Sequence[str],
+    prompts: PromptLike | Sequence[PromptLike],
     wanted: Words,
     *,
     shares: Sequence[float] = (0.125, 0.25, 0.5, 0.75, 1.0),
@@ -132,7 +131,7 @@ def dimension_effect(
     Raises:
         SteerlensError: a share outside 0 to 1, no shares, no wanted token, an empty prompt.
     """
-    texts, tokens = _start(model, vector, prompts, wanted, pieces)
+    given, tokens = _start(model, vector, prompts, wanted, pieces)
     shares = listed("shares", shares, of="shares of the dimensions")
     if not shares:
         raise SteerlensError("shares is empty; give at least one share of the dimensions, such as 0.5")
@@ -146,9 +145,9 @@ def dimension_effect(
             conditions.append(Condition((Injection(masked, placement),)))
             named.append(f"{share:.4g}")
             kept.append(float(share))
-    frame = set_effects(model, texts, conditions, list(tokens))
+    frame = set_effects(model, given, conditions, list(tokens))
     extra = {"keep": keep, "draws": draws, "seed": seed}
-    return _result(model, frame, named, kept, f"share of dimensions ({keep})", vector, texts, tokens, extra)
+    return _result(model, frame, named, kept, f"share of dimensions ({keep})", vector, given, tokens, extra)
 
 
 def partial_dimensions(vector: SteeringVector, share: float, *, keep: Keep = "random", seed: int = 0) -> SteeringVector:
@@ -180,12 +179,15 @@ def partial_dimensions(vector: SteeringVector, share: float, *, keep: Keep = "ra
 
 
 def _start(
-    model: HookedModel, vector: SteeringVector, prompts: str | Sequence[str], wanted: Words, pieces: Pieces
-) -> tuple[list[str], dict[int, str]]:
+    model: HookedModel,
+    vector: SteeringVector,
+    prompts: PromptLike | Sequence[PromptLike],
+    wanted: Words,
+    pieces: Pieces,
+) -> tuple[list[Prompt], dict[int, str]]:
     require_model(model)
     check_vector(model, vector)
-    texts = read_texts("prompts", prompts)
-    return texts, named_tokens(model, wanted, pieces=pieces)
+    return read_prompts(model, prompts), named_tokens(model, wanted, pieces=pieces)
 
 
 def _result(
@@ -195,7 +197,7 @@ def _result(
     shares: Sequence[float],
     varied: str,
     vector: SteeringVector,
-    texts: list[str],
+    prompts: Sequence[Prompt],
     tokens: dict[int, str],
     extra: dict[str, Any],
 ) -> PositionEffect:
@@ -203,7 +205,7 @@ def _result(
     frame.insert(6, "share", frame["condition"].map(dict(enumerate(shares))))
     settings = {
         "vector": vector.describe(),
-        "prompts": texts,
+        "prompts": [prompt.text for prompt in prompts],
         "wanted": list(tokens.values()),
         "choices": list(dict.fromkeys(named[1:])),
         **extra,

@@ -13,6 +13,7 @@ from steerlens.errors import SteerlensError
 from steerlens.measures.statistics import mean_interval
 from steerlens.models import HookedModel
 from steerlens.steering import Condition
+from steerlens.steering.prompts import Prompt
 
 MEASURES = {
     "shift": "nats",
@@ -30,7 +31,7 @@ MEASURES = {
 @torch.no_grad()
 def set_effects(
     model: HookedModel,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     conditions: Sequence[Condition],
     wanted: Sequence[int],
     *,
@@ -61,12 +62,17 @@ def set_effects(
             "prob_steered": of_set.logprob_steered.exp(),
         }
         table = {name: values.cpu().tolist() for name, values in numbers.items()}
-        for i, (distinct, prompt, _) in enumerate(part.where.T.tolist()):
-            found[distinct, prompt] = {name: values[i] for name, values in table.items()}
+        for i, (distinct, number, _) in enumerate(part.where.T.tolist()):
+            found[distinct, number] = {name: values[i] for name, values in table.items()}
     rows = [
-        {**shared_columns(number, condition), "prompt": text, "prompt_index": i, **found[job.distinct[number], i]}
+        {
+            **shared_columns(number, condition),
+            "prompt": prompt.text,
+            "prompt_index": i,
+            **found[job.distinct[number], i],
+        }
         for number, condition in enumerate(conditions)
-        for i, text in enumerate(prompts)
+        for i, prompt in enumerate(prompts)
     ]
     return pd.DataFrame(rows).astype({"layer": "Int64"})
 

@@ -27,11 +27,10 @@ from steerlens.analysis.compared import Positions, against_unsteered, shared_col
 from steerlens.analysis.named_tokens import Pieces, Words, followed_tokens
 from steerlens.analysis.residual_trace import FinalNorm, ResidualTrace, residual_trace, token_directions
 from steerlens.arguments import choice, whole_number
-from steerlens.arguments import texts as read_texts
 from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Placement, Steering, check_vector
-from steerlens.steering.prompts import prompt_ids
+from steerlens.steering.prompts import PromptLike, read_prompts
 from steerlens.steering.tokens import token_strings
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class ShiftParts:
 @torch.no_grad()
 def shift_parts(
     model: HookedModel,
-    prompts: str | Sequence[str],
+    prompts: PromptLike | Sequence[PromptLike],
     steering: Steering | Sequence[Steering],
     *,
     follow: Words = (),
@@ -89,7 +88,7 @@ def shift_parts(
     One forward pass per prompt and condition, the unsteered included; only the asked positions are kept.
 
     Args:
-        prompts: one text or several.
+        prompts: one prompt or several (texts, chats, token ids).
         steering: a vector, a tuple of vectors (one condition), or a list of conditions.
         follow: words or token ids; by default the `top_k` tokens whose probability rose most after the first prompt.
         pieces: what to do with a word that is several tokens: "error", its "first" piece, or "all".
@@ -100,7 +99,7 @@ def shift_parts(
         SteerlensError: nothing steered, an empty prompt, a word of several tokens, a vector that does not fit.
     """
     require_model(model)
-    texts = read_texts("prompts", prompts)
+    given = read_prompts(model, prompts)
     top_k = whole_number("top_k", top_k, least=1)
     choice("positions", positions, ("last", "all"))
     base_condition, *conditions = against_unsteered(steering, placement=placement)
@@ -111,8 +110,8 @@ def shift_parts(
     followed = followed_tokens(model, follow, pieces=pieces)
     rows: list[dict[str, Any]] = []
     totals: list[dict[str, Any]] = []
-    for text in texts:
-        ids = prompt_ids(model, text)
+    for prompt in given:
+        ids = list(prompt.ids)
         contexts = token_strings(model, ids)
         places = list(range(len(ids))) if positions == "all" else [len(ids) - 1]
         base = residual_trace(model, ids, base_condition, places)
@@ -127,7 +126,7 @@ def shift_parts(
             before, after = base.logits[:, tokens].cpu().double(), steered.logits[:, tokens].cpu().double()
             normaliser = (base.logits.logsumexp(-1) - steered.logits.logsumexp(-1)).cpu()
             for i, place in enumerate(places):
-                shared = {**shared_columns(number, condition), "prompt": text}
+                shared = {**shared_columns(number, condition), "prompt": prompt.text}
                 for j, (token_id, token) in enumerate(followed.items()):
                     here = {**shared, "position": place, "context": contexts[place]}
                     here |= {"token": token, "token_id": token_id}
@@ -153,7 +152,7 @@ def shift_parts(
                         }
                     )
     settings = {
-        "prompts": texts,
+        "prompts": [prompt.text for prompt in given],
         "conditions": [[injection.vector.describe() for injection in one.injections] for one in conditions],
         "follow": list(followed.values()),
         "positions": positions,

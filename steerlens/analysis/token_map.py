@@ -14,8 +14,8 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, for_one_thread, kept_values, require_model, resid_pre_hook
 from steerlens.steering import Condition, Placement, Steering, SteeringVector, as_condition, steer
 from steerlens.steering.pairs import PromptPair
-from steerlens.steering.prompts import prompt_ids
-from steerlens.steering.tokens import token_ids, token_strings
+from steerlens.steering.prompts import PromptLike, read_prompt
+from steerlens.steering.tokens import token_strings
 
 _STYLE = """
 .sl-map{border-collapse:separate;border-spacing:0;font-size:.93em;line-height:1.45;color:inherit;background:none}
@@ -116,14 +116,16 @@ class TokenMap:
 
 @for_one_thread
 @torch.no_grad()
-def token_map(model: HookedModel, prompt: str, steering: Steering, *, placement: Placement | None = None) -> TokenMap:
+def token_map(
+    model: HookedModel, prompt: PromptLike, steering: Steering, *, placement: Placement | None = None
+) -> TokenMap:
     """What each vector of one condition was made of and where it went in `prompt`.
 
     The positions are those at which the residual stream of a real forward pass changed hands, not a calculation of
     where it should: the receipt of every vector is compared with the map.
 
     Args:
-        prompt: one text.
+        prompt: one prompt: a text, a chat or token ids.
         steering: a vector, or several as a tuple or a Condition.
         placement: where vectors go, for those that come without an Injection; by default each vector's own.
 
@@ -134,7 +136,8 @@ def token_map(model: HookedModel, prompt: str, steering: Steering, *, placement:
     condition = as_condition(steering, placement=placement)
     if not condition.injections:
         raise SteerlensError("a token map needs a vector; give one, such as actadd(model, …)")
-    ids = prompt_ids(model, prompt)
+    read = read_prompt(model, prompt)
+    ids = list(read.ids)
     strings = token_strings(model, ids)
     tokens = torch.tensor([ids], device=model.cfg.device)
     mask = torch.ones_like(tokens)
@@ -175,7 +178,7 @@ def token_map(model: HookedModel, prompt: str, steering: Steering, *, placement:
                     "ratio": norm / length if length else float("nan"),
                 }
             )
-    return TokenMap(pd.DataFrame(rows).astype({"row": "Int64"}), prompt)
+    return TokenMap(pd.DataFrame(rows).astype({"row": "Int64"}), read.text)
 
 
 def _input_of(model: HookedModel, tokens: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
@@ -190,9 +193,8 @@ def _made_of(model: HookedModel, vector: SteeringVector) -> list[tuple[str, str,
     source = vector.source
     if source.get("method") != "actadd" or len(source["tokens"][0]) != vector.n_positions:
         return None  # a sum, a mean, one row of a vector: no two tokens stand behind a row
-    pair = PromptPair(source["positive"], source["negative"], source["pad"])
     plus, minus = (token_strings(model, row) for row in source["tokens"])
-    real = [len(token_ids(model, text)) for text in (pair.positive, pair.negative)]
+    real = [len(prompt.ids) for prompt in PromptPair(source["positive"], source["negative"], source["pad"]).read(model)]
     return [(p, m, i >= real[0], i >= real[1]) for i, (p, m) in enumerate(zip(plus, minus, strict=True))]
 
 

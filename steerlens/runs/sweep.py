@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import pandas as pd
 
-from steerlens.arguments import choice, finite_number, flag, numbers, path_to, shown, texts
+from steerlens.arguments import choice, finite_number, flag, numbers, path_to, shown
 from steerlens.engine import Sampling, generate
 from steerlens.engine.sampling_settings import SamplingOptions, chosen_sampling, shows_sampling_options
 from steerlens.errors import SteerlensError
@@ -32,6 +32,7 @@ from steerlens.steering import (
     random_like,
 )
 from steerlens.steering.layer_vectors import layer_vectors
+from steerlens.steering.prompts import PromptLike, read_prompts
 from steerlens.steering.random_vectors import Control
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Sweep:
 def sweep(
     model: HookedModel,
     what: PromptPair | Mapping[int, SteeringVector] | Sequence[SteeringVector],
-    prompts: str | Sequence[str],
+    prompts: PromptLike | Sequence[PromptLike],
     *,
     layers: Sequence[int] | Literal["all"] = "all",
     coeffs: Sequence[float] | float = (1.0,),
@@ -173,6 +174,7 @@ def sweep(
     (`control="random"`), which answers whether any push of that size would have done the same.
 
     Args:
+        prompts: one prompt or several: texts, chats, token ids.
         what: a PromptPair (vectors are extracted for all layers from one forward pass), or vectors, one per layer.
         layers: `"all"` or layer numbers (for a PromptPair).
         coeffs: coefficients; 0 is allowed.
@@ -200,7 +202,7 @@ def sweep(
     sampling = chosen_sampling(sampling, options, default=DEFAULT_SAMPLING)
     factors = numbers("coeffs", coeffs)
     choice("control", control, ("random", None))
-    given = texts("prompts", prompts)
+    given = read_prompts(model, prompts)
     damage, compile = flag("damage", damage), flag("compile", compile)
     progress = None if progress is None else flag("progress", progress)
     vectors = layer_vectors(model, what, layers)
@@ -219,7 +221,7 @@ def sweep(
     settings = {
         "what": str(what) if isinstance(what, PromptPair) else [v.title for v in vectors],
         "pad": what.pad if isinstance(what, PromptPair) else None,
-        "prompts": given,
+        "prompts": [prompt.text for prompt in given],
         "layers": [v.layer for v in vectors],
         "coeffs": factors,
         "placement": vectors[0].placement if placement is None else placement,
@@ -229,14 +231,12 @@ def sweep(
     }
     if store is None and engine == "local":
         speed: dict[str, Any] = {"batch_size": batch_size, "compile": compile, "surprise": damage}
-        frame = generate(
-            model, settings["prompts"], list[Steering](conditions), sampling=sampling, **speed, progress=progress
-        )
+        frame = generate(model, given, list[Steering](conditions), sampling=sampling, **speed, progress=progress)
         frame.insert(2, "role", frame["condition"].map(dict(enumerate(roles))))
     else:
         frame = complete_in_parts(
             model,
-            settings["prompts"],
+            given,
             conditions,
             roles,
             sampling=sampling,
@@ -253,7 +253,7 @@ def sweep(
 
 
 def _default_metric(what: Any) -> Metric:
-    text = what.positive.strip() if isinstance(what, PromptPair) else ""
+    text = what.positive.strip() if isinstance(what, PromptPair) and isinstance(what.positive, str) else ""
     if not text:
         raise SteerlensError("metrics is empty; give at least one, as in metrics=[sl.metrics.words('weddings')]")
     return words(text)

@@ -107,8 +107,10 @@ def is_one_prompt(prompts: object) -> bool:
     """
     if isinstance(prompts, str | Prompt | Mapping | Message) or is_chat(prompts):
         return True
-    if hasattr(prompts, "ndim") and hasattr(prompts, "dtype") and not hasattr(prompts, "index"):
-        return getattr(prompts.dtype, "kind", "i") != "O"  # an array of numbers; one of texts is a list of them
+    if isinstance(prompts, Tensor):
+        return True
+    if hasattr(prompts, "__array_interface__"):
+        return prompts.dtype.kind in "iufb"  # type: ignore[attr-defined]  # one of texts is a list of them
     return isinstance(prompts, list | tuple) and bool(prompts) and all(map(_is_number, prompts))
 
 

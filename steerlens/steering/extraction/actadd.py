@@ -10,16 +10,18 @@ import torch
 from steerlens.arguments import flag
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, for_one_thread, require_model, stamp
+from steerlens.steering.chats import is_chat, template_hash
 from steerlens.steering.extraction.activations import Layers, resid_pre, which_layers
 from steerlens.steering.pairs import PromptPair
+from steerlens.steering.prompts import PromptLike, is_one_prompt, plain_prompt, prompt_text
 from steerlens.steering.vectors import SteeringVector
 
 
 @overload
 def actadd(
     model: HookedModel,
-    positive: str | PromptPair | Sequence[PromptPair],
-    negative: str | None = ...,
+    positive: PromptLike | PromptPair | Sequence[PromptPair],
+    negative: PromptLike | None = ...,
     *,
     layer: int,
     pad: str = ...,
@@ -30,8 +32,8 @@ def actadd(
 @overload
 def actadd(
     model: HookedModel,
-    positive: str | PromptPair | Sequence[PromptPair],
-    negative: str | None = ...,
+    positive: PromptLike | PromptPair | Sequence[PromptPair],
+    negative: PromptLike | None = ...,
     *,
     layers: Layers,
     pad: str = ...,
@@ -42,8 +44,8 @@ def actadd(
 @for_one_thread
 def actadd(
     model: HookedModel,
-    positive: str | PromptPair | Sequence[PromptPair],
-    negative: str | None = None,
+    positive: PromptLike | PromptPair | Sequence[PromptPair],
+    negative: PromptLike | None = None,
     *,
     layer: int | None = None,
     layers: Layers | None = None,
@@ -57,7 +59,8 @@ def actadd(
     exactly 0: a causal model cannot tell the prompts apart there. Of several pairs it is the mean of their vectors.
 
     Args:
-        positive: p₊, or a whole PromptPair, or several that have the same number of tokens after padding.
+        positive: p₊ (a text, a chat or token ids), or a whole PromptPair, or several that have the same number of
+            tokens after padding.
         negative: p₋.
         layer: one layer; returns one vector.
         layers: several, or `"all"`; returns {layer: vector} from one forward pass.
@@ -93,20 +96,20 @@ def actadd(
             layer=one,
             model=origin,
             label=_label(pairs),
-            source={"method": "actadd", **_record(pairs), "tokens": tokens},
+            source={"method": "actadd", **_record(model, pairs), "tokens": tokens},
         )
         for one, rows in activations.items()
     }
     return vectors[chosen[0]] if layer is not None else vectors
 
 
-def _pairs(positive: Any, negative: str | None, pad: str) -> list[PromptPair]:
-    if isinstance(positive, str) or not isinstance(positive, PromptPair | Sequence):
+def _pairs(positive: Any, negative: PromptLike | None, pad: str) -> list[PromptPair]:
+    if not isinstance(positive, PromptPair) and (is_one_prompt(positive) or not isinstance(positive, Sequence)):
         if negative is None:
             raise SteerlensError('the negative prompt is missing; give actadd(model, "Love", "Hate", layer=…)')
         return [PromptPair(positive, negative, pad)]
     if negative is not None:
-        raise SteerlensError("give a PromptPair, or two texts, not both")
+        raise SteerlensError("give a PromptPair, or two prompts, not both")
     pairs: list[PromptPair] = [positive] if isinstance(positive, PromptPair) else list(positive)
     if not pairs:
         raise SteerlensError("the list of pairs is empty; give at least one PromptPair")
@@ -117,12 +120,15 @@ def _pairs(positive: Any, negative: str | None, pad: str) -> list[PromptPair]:
 
 
 def _label(pairs: Sequence[PromptPair]) -> str:
-    first = pairs[0]
-    one = f"{first.positive.strip() or repr(first.positive)} − {first.negative.strip() or repr(first.negative)}"
+    sides = [prompt_text(prompt) for prompt in (pairs[0].positive, pairs[0].negative)]
+    one = " − ".join(text.strip() or repr(text) for text in sides)
     return one if len(pairs) == 1 else f"mean of {one} and {len(pairs) - 1} more"
 
 
-def _record(pairs: Sequence[PromptPair]) -> dict[str, Any]:
+def _record(model: HookedModel, pairs: Sequence[PromptPair]) -> dict[str, Any]:
+    sides = [[plain_prompt(pair.positive), plain_prompt(pair.negative), pair.pad] for pair in pairs]
+    chats = any(is_chat(prompt) for pair in pairs for prompt in (pair.positive, pair.negative))
+    template = {"template": template_hash(model)} if chats else {}
     if len(pairs) == 1:
-        return {"positive": pairs[0].positive, "negative": pairs[0].negative, "pad": pairs[0].pad}
-    return {"pairs": [[pair.positive, pair.negative, pair.pad] for pair in pairs]}
+        return dict(zip(("positive", "negative", "pad"), sides[0], strict=True)) | template
+    return {"pairs": sides, **template}

@@ -12,10 +12,12 @@ from torch import Tensor
 from steerlens.arguments import flag, listed, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, for_one_thread, require_model, stamp
+from steerlens.steering.chats import is_chat, template_hash
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.activations import Layers, which_layers
 from steerlens.steering.extraction.readings import batch_readings
 from steerlens.steering.extraction.token_choice import Token, TokenRow, contrast_rows, text_rows
+from steerlens.steering.prompts import plain_prompt
 from steerlens.steering.vectors import SteeringVector
 
 
@@ -64,7 +66,7 @@ def mean_difference(
     BOS and every generated token.
 
     Args:
-        positives, negatives: texts; the two lists may differ in length. Or one ContrastSet.
+        positives, negatives: texts, chats or token ids; the two lists may differ in length. Or one ContrastSet.
         layer, layers: one layer, or several from the same forward passes.
         token: which token is read, or over which the mean is taken; see `Token`. Lists have no pairs: `"differing"`
             and `"completion"` need a ContrastSet.
@@ -92,7 +94,10 @@ def mean_difference(
             raise SteerlensError(f"{name} must be a list of at least one prompt, got []")
         rows = text_rows(model, positives, token), text_rows(model, negatives, token)
         label = f"mean difference ({len(positives)} − {len(negatives)} prompts)"
-        source = {"positives": list(positives), "negatives": list(negatives)}
+        sides = [[plain_prompt(prompt) for prompt in side] for side in (positives, negatives)]
+        chats = any(map(is_chat, [*positives, *negatives]))
+        source = dict(zip(("positives", "negatives"), sides, strict=True))
+        source |= {"template": template_hash(model)} if chats else {}
     means = [_mean(model, side, chosen, batch_size, live_hooks) for side in rows]
     origin = stamp(model)
     vectors = {
