@@ -18,7 +18,7 @@ def test_all_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     code = blocks("python")
-    assert len(code) == 9  # the eight tasks, and the experiments
+    assert len(code) == 10  # the eight tasks, the real model, and the experiments
     for block in code:
         exec(compile(block, str(README), "exec"), names)
     assert (tmp_path / "weddings.html").stat().st_size > 1_000_000
@@ -32,7 +32,7 @@ def test_the_shell_lines_name_real_commands_and_options() -> None:
 
     help_of = {
         name: CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
-        for name in ("demo", "steer", "sweep", "reproduce")
+        for name in ("demo", "get", "steer", "sweep", "reproduce")
     }
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("steerlens ")]
     assert lines
