@@ -1,4 +1,4 @@
-"""The experiments of the ActAdd paper (Turner et al., arXiv 2308.10248), one file each, and `reproduce` for them all.
+"""The experiments of the ActAdd paper (Turner et al., arXiv 2308.10248), a folder each, and `reproduce` for all.
 
 result = sl.experiments.topic(model)       # the paper's settings
 result = sl.experiments.topic(model, **sl.experiments.EXPERIMENTS["topic"].quick)

@@ -1,1 +1,1 @@
-"""Does steering make texts on the topic likelier, and leave others as likely as they were?"""
+"""Does steering make text on the topic more likely, and leave other text as likely as it was?"""

@@ -19,7 +19,7 @@ from steerlens.errors import SteerlensError
 from steerlens.extras import needs
 
 SHIPPED = demo.DATA / "documents.jsonl.gz"
-"""The small public-domain set of the package; `documents.md` beside it says what it is."""
+"""The small public-domain set that ships with the package; `documents.md` beside it describes it."""
 OPENWEBTEXT = "Skylion007/openwebtext"
 """The paper's corpus, on the Hugging Face hub."""
 
@@ -62,9 +62,9 @@ def open_documents(source: Source, *, column: str = "text", n: int | None = None
     """The documents of `source`, in its order, at most `n` of them.
 
     Args:
-        source: `"shipped"` (the small public-domain set of the package); the path of a parquet file or of a JSON-lines
-            file (`.jsonl`, `.jsonl.gz`); the name of a Hugging Face data set, which is streamed (its split `train`);
-            a data frame; or texts: a list, or any iterable, read once.
+        source: `"shipped"` (the small public-domain set that ships with the package); the path of a parquet file or of
+            a JSON-lines file (`.jsonl`, `.jsonl.gz`); the name of a Hugging Face data set, which is streamed (its split
+            `train`); a data frame; or texts: a list, or any iterable, read once.
         column: the column or field that holds the text.
 
     Raises:

@@ -45,7 +45,7 @@ class EssayCurve(Result):
     """
 
     name: ClassVar[str] = "essays"
-    title: ClassVar[str] = "Is an essay on the topic likelier when steered, and another one no less likely?"
+    title: ClassVar[str] = "Is an essay on the topic more likely when steered, and another one as likely as before?"
 
     def headlines(self) -> list[Headline]:
         """The layer at which each essay's ratio is lowest, masked."""
@@ -66,11 +66,12 @@ class EssayCurve(Result):
         """The original post's figure, with the original as dashed lines."""
         from steerlens.experiments.perplexity.figures import essay_figure
 
-        return {
-            "Perplexity of the steered model over that of the unsteered one, by layer. Solid: this model, with 95 % "
+        caption = (
+            "Perplexity of the steered over that of the unsteered model, by layer. Solid: this model, with 95 % "
             f"intervals over sentences. Dashed: {original_curve.MODEL}. Positions that overlap the injection are left "
-            "out.": essay_figure(self.frame)
-        }
+            "out."
+        )
+        return {caption: essay_figure(self.frame)}
 
 
 def essay_curve(
@@ -85,7 +86,7 @@ def essay_curve(
     batch_size: int | None = None,
     memory_budget: int | None = None,
 ) -> EssayCurve:
-    """The perplexity ratio `exp(−X)` of essays by layer, with the curve that GPT-2-XL had in the original post.
+    """The perplexity ratio `exp(−X)` of essays by layer, with the curve of GPT-2-XL from the original post.
 
     X is the mean over ALL tokens of an essay of `log p_steered − log p_base` (nats), as in the original's script
     (`initial_post_quantitative.py`), not the mean over sentences. Essays are split by Punkt, and every sentence is a
@@ -98,7 +99,7 @@ def essay_curve(
         layers, coeff: the original: all, 1.
         sentences: see `splitter`; the original: nltk's English parameters.
         store: path of a `Ledger`.
-        batch_size, memory_budget: rows that run together; by default what the device has room for.
+        batch_size, memory_budget: rows that run together; by default as many as the device has room for.
 
     Raises:
         SteerlensError: a layer out of range, a missing or empty essay, whatever `actadd` and `score` raise.
@@ -169,7 +170,7 @@ def _sums(
 
 
 def _clustered(total: Sequence[float], counts: Sequence[int]) -> dict[str, Any]:
-    """The mean per token and its interval, the sentences being what was drawn at random (a ratio estimator)."""
+    """The mean per token with its interval, sentences taken as clusters (a ratio estimator)."""
     kept = [(t, n) for t, n in zip(total, counts, strict=True) if n]
     tokens = sum(n for _, n in kept)
     x = sum(t for t, _ in kept) / tokens if tokens else math.nan

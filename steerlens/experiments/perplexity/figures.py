@@ -17,7 +17,7 @@ _RATIO = "perplexity, steered / unsteered"
 _NUMBERS = ["ratio", "low", "high"]
 _MOST_TICKS = 14
 _ONE = {"color": theme.BASELINE, "width": 1.5, "dash": "dash"}
-# How many times the height of a figure another line may add before it is told in words.
+# How many times the height of a figure another line may add before it is put into words.
 _FAR = 1.0
 _COLOURS = {"related": theme.BLUE, "unrelated": theme.ORANGE_RED, "wedding": theme.BLUE, "shipping": theme.ORANGE_RED}
 
@@ -43,7 +43,7 @@ def bin_figure(
         (lower if _is_far(line[1], limits) else upper).append(line)
     figure = theme.new_figure(
         "Perplexity ratio by share of words on the topic",
-        "below 1: likelier when steered",
+        "below 1: more likely when steered",
         height=560 if lower else 440,
     )
     figure.set_subplots(
@@ -116,7 +116,7 @@ def layer_figure(steered: pd.DataFrame, prompted: pd.DataFrame | None = None) ->
             _curve(figure, own.sort_values("layer"), "layer", name, colour, symbol, row=row, entry=group, told=told)
         if lines is not None and not _is_far(lines, _limits([here])):
             for line in lines.itertuples():
-                name = f"{line.group}, phrase before it"
+                name = f"{line.group}, prompted"
                 figure.add_trace(
                     go.Scatter(
                         x=[layers[0] - 0.5 + i * (layers[-1] - layers[0] + 1) / 40 for i in range(41)],
@@ -143,11 +143,11 @@ def layer_figure(steered: pd.DataFrame, prompted: pd.DataFrame | None = None) ->
 
 def _prompted_subtitle(lines: pd.DataFrame | None, frame: pd.DataFrame) -> str:
     """The subtitle, with the prompt's ratios in words where a line would flatten a panel."""
-    below = "below 1: likelier when steered"
+    below = "below 1: more likely when steered"
     if lines is None or not any(_is_far(lines, _limits([own])) for _, own in frame.groupby("coeff")):
         return below
     ratios = ", ".join(f"{row.group} text {theme.number(row.ratio)}" for row in lines.itertuples())
-    return f"{below} · with the phrase before it: {ratios}"
+    return f"{below} · prompted: {ratios}"
 
 
 def coefficient_figure(steered: pd.DataFrame) -> go.Figure:
@@ -156,7 +156,7 @@ def coefficient_figure(steered: pd.DataFrame) -> go.Figure:
     Frame with group, coeff, n, ratio, low, high. Coefficient 0 is drawn too: 1 by definition.
     """
     frame = require(steered, "coefficient_figure", text=["group"], numbers=["coeff"], gaps=_NUMBERS)
-    figure = theme.new_figure("Perplexity ratio by coefficient", "below 1: likelier when steered")
+    figure = theme.new_figure("Perplexity ratio by coefficient", "below 1: more likely when steered")
     for group, own in frame.groupby("group", sort=False):
         if not (own["coeff"] == 0).any():
             nothing = {"group": group, "coeff": 0.0, "ratio": 1.0, "low": 1.0, "high": 1.0, "n": own["n"].iloc[0]}
@@ -177,7 +177,7 @@ def essay_figure(frame: pd.DataFrame) -> go.Figure:
     """
     rows = frame[frame["mask"]]
     needed = require(rows, "essay_figure", text=["source", "essay"], numbers=["layer", "depth"], gaps=_NUMBERS)
-    figure = theme.new_figure("Perplexity ratio of two essays by layer", "below 1: likelier when steered")
+    figure = theme.new_figure("Perplexity ratio of two essays by layer", "below 1: more likely when steered")
     # Layer over depth is the number of layers.
     deep = needed[needed["depth"] > 0]
     same = (deep["layer"] / deep["depth"]).round().nunique() <= 1
@@ -215,8 +215,8 @@ def token_figure(tokens: pd.DataFrame) -> go.Figure:
     own = pd.concat([rose, fell], ignore_index=True)
     names = [f"{theme.token_label(token)} " for token in own["token"]]
     figure = theme.new_figure(
-        "Tokens that steering made likelier and less likely",
-        "mean change where the token stands in the documents; occurrences at the right",
+        "Tokens that steering makes more and less likely",
+        "mean change over the token's occurrences in the documents; their number at the right",
         height=150 + 21 * len(own),
     )
     bars = error_bars(own, "change", "low", "high", colour=theme.INK)

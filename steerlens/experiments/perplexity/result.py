@@ -28,18 +28,18 @@ class Perplexity(Result):
     - group ("0–0.5 %", …, "unrelated": no word of the list, "related": a share of at least `related`), kind ("bin",
       "group"), share_low, share_high: the documents;
     - method ("actadd", "random vector", "actadd, space-padded", "prompt"), layer (Int64, NA for the prompt), coeff;
-    - mask (bool): positions that overlap the injection left out;
+    - mask (bool): whether positions that overlap the injection are left out;
     - n (documents), enough (bool: n ≥ min_documents), tokens;
     - x (mean of the documents' mean change of log-probability, nats per token), x_low, x_high (95 %: Student-t over
-      documents), ratio (`exp(−x)`), low, high; ratio_tokens (tokens weigh alike, not documents).
+      documents), ratio (`exp(−x)`), low, high; ratio_tokens (weighted by tokens instead of documents).
 
     Attributes:
-        tokens: tokens that rose and fell most under the main condition, see `TokenSums.table`.
+        tokens: the tokens that rose and fell most under the main condition; see `TokenSums.table`.
         essay: the essay curve of the original post; None if it was not asked for.
     """
 
     name: ClassVar[str] = "perplexity"
-    title: ClassVar[str] = "Does steering make text on the topic likelier, and other text no less likely?"
+    title: ClassVar[str] = "Does steering make text on the topic more likely, and leave other text unaffected?"
 
     tokens: pd.DataFrame = field(default_factory=pd.DataFrame)
     essay: EssayCurve | None = None
@@ -53,7 +53,7 @@ class Perplexity(Result):
         return rows.reset_index(drop=True)
 
     def headlines(self) -> list[Headline]:
-        """The ratio of related and of unrelated text, steered and prompted; how many documents."""
+        """The ratio for related and unrelated text, steered and prompted, with the number of documents."""
         found = []
         where = f"layer {self.settings['layer']}, coefficient {theme.number(self.settings['coeffs'][0])}"
         wanted = [
@@ -66,7 +66,7 @@ class Perplexity(Result):
             rows = self.main(method)
             for row in rows[rows["group"] == group].itertuples():
                 limits = f"95 %: {row.low:.4f} to {row.high:.4f}; " if not math.isnan(row.low) else ""
-                few = "" if row.enough else ", fewer than asked for"
+                few = "" if row.enough else f" (fewer than {self.settings['min_documents']:,})"
                 found.append(Headline(label, f"{row.ratio:.4f}", f"{limits}{row.n:,} documents{few}"))
         bins = self.main()
         bins = bins[bins["kind"] == "bin"]
@@ -77,11 +77,11 @@ class Perplexity(Result):
         """By bin (the paper's figure), by layer, by coefficient, and the essays of the original post."""
         mask, least = self.settings["mask"], self.settings["min_documents"]
         layer, coeff = self.settings["layer"], theme.number(self.settings["coeffs"][0])
-        read = "Positions that overlap the injection are " + ("left out." if mask else "counted too.")
+        read = "Positions that overlap the injection are " + ("left out." if mask else "included.")
         drawn = {
-            f"Perplexity of the steered model over that of the unsteered one, by the documents' share of words on the "
-            f"topic (layer {layer}, coefficient {coeff}). Bars: 95 % intervals over documents. Hollow: a bin of fewer "
-            f"than {least:,} documents. {read}": draw.bin_figure(self.main(), self.main(PROMPT), self.main(RANDOM)),
+            "Perplexity of the steered over that of the unsteered model, by the documents' share of words on the topic "
+            f"(layer {layer}, coefficient {coeff}). Bars: 95 % intervals over documents. Hollow: bins of fewer than "
+            f"{least:,} documents. {read}": draw.bin_figure(self.main(), self.main(PROMPT), self.main(RANDOM)),
         }
         groups = self.frame[(self.frame["kind"] == "group") & (self.frame["mask"] == mask)]
         share = theme.percent(self.settings["related"])
@@ -94,15 +94,15 @@ class Perplexity(Result):
         at_layer = steered[steered["layer"] == layer]
         if at_layer["coeff"].nunique() > 1:
             caption = (
-                f"The same ratio by coefficient, at layer {layer}. Above 1 the steered model expects the text less."
+                f"The same ratio by coefficient, layer {layer}. Above 1, the steered model finds the text less likely."
             )
             drawn[caption] = draw.coefficient_figure(at_layer)
         if self.essay is not None:
             drawn |= self.essay.figures()
         if len(self.tokens):
             drawn[
-                f"Tokens of the documents whose log-probability rose and fell most on average (layer {layer}, "
-                f"coefficient {coeff}; tokens that came more than {self.settings['least_count']} times)."
+                f"Tokens whose log-probability rose and fell most on average in the documents (layer {layer}, "
+                f"coefficient {coeff}; tokens with more than {self.settings['least_count']} occurrences)."
             ] = draw.token_figure(self.tokens)
         return drawn
 

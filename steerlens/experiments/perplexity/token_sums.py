@@ -1,4 +1,4 @@
-"""`TokenSums`: for every token of the vocabulary, how often it came and how far its log-probability moved."""
+"""`TokenSums`: for every token of the vocabulary, its number of occurrences and the change in its log-probability."""
 
 from __future__ import annotations
 

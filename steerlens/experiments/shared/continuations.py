@@ -1,6 +1,6 @@
-"""Completions of prompts in several ways with identical decoding, and what is measured of them.
+"""Completions of prompts by several methods with identical decoding, and the measures of them.
 
-Everything is kept part by part in a `Ledger`: completions as token ids, before anything is measured of them.
+Everything is kept in a `Ledger` part by part; completions, as token ids, before anything is measured.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ def measures_of(
 
 
 class Runner:
-    """A model that completes and measures chunks of prompts, each part once per ledger.
+    """Completes prompts with a model and measures the completions; each part is computed once per ledger.
 
     Args:
-        chunk: prompts per part: what an interruption can cost.
+        chunk: prompts per part, the most that an interruption can cost.
         progress: None shows a bar in terminals only.
     """
 

@@ -1,8 +1,8 @@
-"""`Ledger`: finished parts of an experiment in an SQLite file, so that it goes on where it was stopped.
+"""`Ledger`: finished parts of an experiment in an SQLite file, from which an interrupted run resumes.
 
 A part is whatever the experiment computes in one go: a hundred documents, a batch of prompts, one seed. It is kept
-under everything that it depends on, in one transaction: after a kill it is there whole or not at all. A ledger may be
-shared by experiments, models and settings; parts of other settings are not found, and stay.
+under everything that it depends on, in one transaction: after a kill it is there as a whole or not at all. A ledger
+may be shared by experiments, models and settings; parts of other settings are not found, and stay.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Comparison:
             mean), allowed (disfluency within the limit), chosen. Empty if there was nothing to choose.
         layer, coeff: what was chosen.
         n_validation, n_reported: prompts.
-        n_short: prompts left out because the vector has more positions than they have tokens.
+        n_short: prompts left out because they have fewer tokens than the vector has positions.
     """
 
     completions: pd.DataFrame

@@ -1,4 +1,4 @@
-"""`read_records`: prompts with their labels, from the package, a file, a Hugging Face data set, or as given."""
+"""`read_records`: prompts with their labels, from the package, a file, a Hugging Face data set, or the caller."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
-"""Relevance: how much a completion is about what its prompt is about, as a cosine of two embeddings.
+"""Relevance: how close a completion is to its prompt in meaning, as the cosine similarity of two embeddings.
 
 The ActAdd paper follows Pei et al. 2023 (PREADD): the cosine similarity of sentence embeddings of prompt and
-completion, from a sentence-transformers model. That takes a download, so the default here is offline: the embedding of
-a text is the mean of the UNSTEERED model's residual stream over its tokens (BOS left out) at the input of the layer at
-three quarters of the depth. Such means all point much the same way, and prompts and completions each have an offset of
-their own, so both are centred: prompts by the mean prompt, completions by the mean unsteered completion. Relevance 0
-then says: no nearer to its own prompt than to any other. For scale: on the embedded model, openings of 32 tokens of
-film reviews and the 40 tokens that follow in the same review have 0.17. The numbers of the two definitions are not
-comparable with each other.
+completion, from a sentence-transformers model. That needs a download, so the default here works offline: the embedding
+of a text is the mean of the UNSTEERED model's residual stream over its tokens (without BOS) at the input of the layer
+at three quarters of the depth. Such means point in similar directions, and prompts and completions have different
+offsets, so both are centred: prompts on the mean prompt, completions on the mean unsteered completion. A relevance of 0
+then means: no closer to its own prompt than to any other. For scale: on the embedded model, the first 32 tokens of a
+film review and the 40 that follow in the same review have a relevance of 0.17. The two definitions are not comparable.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Result`: what every experiment gives back: a tidy frame, figures, a page, and all that is needed to repeat it."""
+"""`Result`: what every experiment returns: a tidy frame, figures, a page, and everything needed to repeat it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Result(ABC):
         """Captions and figures, the paper's figure first."""
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Captions and tables of the page; the frame unless an experiment has better."""
+        """Captions and tables of the page; by default the frame."""
         return {"All numbers": self.frame}
 
     def completions_shown(self) -> list[Completions]:

@@ -1,7 +1,7 @@
 """Scorers: texts in, probabilities out. Two small ones ship with the package; any Hugging Face classifier will do.
 
-A scorer is a function from texts to one probability each. What it may carry besides: `name`, for the settings, and
-`key`, which stands for everything its answers depend on: with a key, finished scores are kept in a store.
+A scorer is a function from texts to one probability each. It may have a `name`, for the settings, and a `key`, which
+stands for everything that its answers depend on: with a key, finished scores are kept in a store.
 """
 
 from __future__ import annotations
@@ -145,12 +145,12 @@ class HashedNgramScorer:
 
 
 def shipped_scorer(name: Shipped) -> HashedNgramScorer:
-    """The scorer that comes with the package: "sentiment" (positive film review) or "toxicity".
+    """The scorer that ships with the package: "sentiment" (positive film review) or "toxicity".
 
-    What each was trained on and how good it is stands in its card beside the weights.
+    The card beside the weights says what each was trained on and how good it is.
     """
     if name not in ("sentiment", "toxicity"):
-        raise SteerlensError(f"no scorer {name!r} comes with the package; use 'sentiment' or 'toxicity'")
+        raise SteerlensError(f"no scorer {name!r} ships with the package; use 'sentiment' or 'toxicity'")
     return HashedNgramScorer.load(_FOLDER / f"{name}.npz", name=f"shipped {name} scorer")
 
 
@@ -218,7 +218,7 @@ def hugging_face_scorer(
 
 
 def probabilities(scorer: Scorer, texts: Sequence[str]) -> Probabilities:
-    """What a scorer says about texts, checked: one number from 0 to 1 for each.
+    """The checked answer of a scorer: one probability for each text.
 
     Raises:
         SteerlensError: it failed (the message names the scorer and the reason), or its answer is not of that kind.
@@ -231,7 +231,7 @@ def probabilities(scorer: Scorer, texts: Sequence[str]) -> Probabilities:
         # Whatever it was: the texts are kept by now, and this line says so.
         raise SteerlensError(
             f"the scorer {scorer_name(scorer)!r} failed ({type(error).__name__}: {_first_line(error)}); with store= "
-            "the completions are kept, and a run with a working scorer goes on from them"
+            "the completions are kept, and a run with a working scorer resumes from them"
         ) from error
     if found.shape != (len(texts),):
         raise SteerlensError(
@@ -260,7 +260,7 @@ def _which_label(name: str, labels: dict[int, str], label: str | int | None) -> 
         for number, text in labels.items():
             if text.lower() == one.lower():
                 return number
-    asked = f"has no label {label!r}" if label is not None else "has no label that tells by its name which one is meant"
+    asked = f"has no label {label!r}" if label is not None else "has several labels and none with a telling name"
     raise SteerlensError(f"the classifier {name!r} {asked}; its labels are {listed}; give one of them as label=")
 
 

@@ -369,7 +369,7 @@ def test_the_page_has_all_figures(any_model, tmp_path):
     assert sum(trace.showlegend for trace in layers.data if trace.mode == "lines+markers") == 2
     assert len(tokens.data[0].x) == len(result.tokens)
     page = result.save(tmp_path / "out")
-    assert "Does steering make text on the topic likelier" in page.read_text()
+    assert "Does steering make text on the topic more likely" in page.read_text()
     saved = pd.read_csv(tmp_path / "out" / "perplexity.csv")
     assert len(saved) == len(result.frame)
     assert len(result.headlines()) == 5
