@@ -17,16 +17,18 @@ from steerlens.steering.pairs import PromptPair
 from steerlens.steering.prompts import PromptLike, read_prompt
 from steerlens.steering.tokens import token_strings
 
+# (each class twice, so that the rules win over those that Jupyter has for any table)
 _STYLE = """
-.sl-map{border-collapse:separate;border-spacing:0;font-size:.93em;line-height:1.45;color:inherit;background:none}
-.sl-map caption{caption-side:top;text-align:left;padding:.9em 0 .4em;color:inherit}
-.sl-map th{text-align:left;font-weight:600;padding:.3em 1.2em .4em 0;border-bottom:2px solid rgba(128,136,148,.45)}
-.sl-map td{text-align:left;padding:.28em 1.2em .28em 0;border-bottom:1px solid rgba(128,136,148,.22)}
-.sl-map tr,.sl-map tr:nth-child(even),.sl-map tr:hover{background:none}
-.sl-map .sl-n{text-align:right;font-variant-numeric:tabular-nums}
-.sl-map .sl-t{font-family:'JetBrains Mono','SF Mono',Menlo,Consolas,'DejaVu Sans Mono',monospace;white-space:pre}
-.sl-map .sl-in td{background:rgba(10,120,184,.13)}
-.sl-map .sl-pad{opacity:.55;font-style:italic}
+.sl-map.sl-map{border-collapse:separate;border-spacing:0;font-size:.93em;line-height:1.45;color:inherit;background:none}
+.sl-map.sl-map caption{caption-side:top;text-align:left;padding:.9em 0 .4em;color:inherit}
+.sl-map.sl-map th{text-align:left;font-weight:600;padding:.3em 1.2em .4em 0;
+border-bottom:2px solid rgba(128,136,148,.45)}
+.sl-map.sl-map td{text-align:left;padding:.28em 1.2em .28em 0;border-bottom:1px solid rgba(128,136,148,.22)}
+.sl-map.sl-map tr,.sl-map.sl-map tr:nth-child(even),.sl-map.sl-map tr:hover{background:none}
+.sl-map.sl-map .sl-n{text-align:right;font-variant-numeric:tabular-nums}
+.sl-map.sl-map .sl-t{font-family:'JetBrains Mono','SF Mono',Menlo,Consolas,'DejaVu Sans Mono',monospace;white-space:pre}
+.sl-map.sl-map .sl-in td{background:rgba(10,120,184,.13)}
+.sl-map.sl-map .sl-pad{opacity:.55;font-style:italic}
 """.strip().replace("\n", "")
 
 

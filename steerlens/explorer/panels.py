@@ -7,10 +7,12 @@ Here plotly.js comes once, whenever it comes, and then draws what the state says
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Any
 
 from steerlens.extras import needs
+from steerlens.figures.figure import CONFIG
 
 
 @lru_cache(maxsize=1)
@@ -26,6 +28,7 @@ def figures_class() -> Any:
         _esm = _FIGURES_JS
         figures = traitlets.List(traitlets.Unicode()).tag(sync=True)
         stale = traitlets.List(traitlets.Bool()).tag(sync=True)
+        config = traitlets.Unicode(json.dumps(CONFIG)).tag(sync=True)
         # The library travels with the widget: notebooks without a network, and servers far away, have no other source.
         plotly = traitlets.Unicode(get_plotlyjs()).tag(sync=True)
 
@@ -74,7 +77,7 @@ async function fill(model, el, signal) {
       if (drawn[i] === json) return;
       drawn[i] = json;
       const { data, layout } = JSON.parse(json);
-      Plotly.react(places[i], data, layout, { displaylogo: false });
+      Plotly.react(places[i], data, layout, JSON.parse(model.get("config")));
     });
   };
   model.on("change:figures", draw);

@@ -14,19 +14,22 @@ from steerlens.figures.columns import choose, control, name_conditions, one_each
 from steerlens.measures.metrics import Metric
 
 # Inherits the colours of the page, so that it fits light and dark alike; the marking is a tint and an underline.
+# (each class twice, so that the rules win over those that Jupyter has for any table)
 _STYLE = """
-.sl-sides{border-collapse:separate;border-spacing:0;width:100%;table-layout:fixed;font-size:.93em;line-height:1.5;
+.sl-sides.sl-sides{border-collapse:separate;border-spacing:0;width:100%;table-layout:fixed;font-size:.93em;
+line-height:1.5;
 color:inherit;background:none;text-align:left}
-.sl-sides caption{caption-side:top;text-align:left;padding:.9em 0 .5em;color:inherit;opacity:.85}
-.sl-sides caption q{font-weight:600;opacity:1}
-.sl-sides th{vertical-align:bottom;text-align:left;font-weight:600;padding:.4em 1em .5em 0;overflow-wrap:anywhere;
+.sl-sides.sl-sides caption{caption-side:top;text-align:left;padding:.9em 0 .5em;color:inherit;opacity:.85}
+.sl-sides.sl-sides caption q{font-weight:600;opacity:1}
+.sl-sides.sl-sides th{vertical-align:bottom;text-align:left;font-weight:600;padding:.4em 1em .5em 0;
+overflow-wrap:anywhere;
 border-bottom:2px solid rgba(128,136,148,.45)}
-.sl-sides th small{display:block;font-weight:400;opacity:.75}
-.sl-sides td{vertical-align:top;text-align:left;padding:.65em 1.2em .65em 0;white-space:pre-wrap;
+.sl-sides.sl-sides th small{display:block;font-weight:400;opacity:.75}
+.sl-sides.sl-sides td{vertical-align:top;text-align:left;padding:.65em 1.2em .65em 0;white-space:pre-wrap;
 overflow-wrap:anywhere;unicode-bidi:isolate;border-bottom:1px solid rgba(128,136,148,.22)}
-.sl-sides .sl-no{width:2.4em;opacity:.6;font-variant-numeric:tabular-nums}
-.sl-sides tr,.sl-sides tr:nth-child(even),.sl-sides tr:hover{background:none}
-.sl-sides mark{color:inherit;background:rgba(240,160,20,.32);border-bottom:2px solid #d98300;border-radius:2px;
+.sl-sides.sl-sides .sl-no{width:2.4em;opacity:.6;font-variant-numeric:tabular-nums}
+.sl-sides.sl-sides tr,.sl-sides.sl-sides tr:nth-child(even),.sl-sides.sl-sides tr:hover{background:none}
+.sl-sides.sl-sides mark{color:inherit;background:rgba(240,160,20,.32);border-bottom:2px solid #d98300;border-radius:2px;
 padding:0 .12em;font-weight:600}
 """.strip().replace("\n", "")
 

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 import plotly.colors
 import plotly.graph_objects as go
 
+from steerlens.figures.figure import Figure
+
 # Okabe & Ito 2008, told apart with any colour vision; less black (lost on a dark page) and yellow (lost on white).
 BLUE, ORANGE_RED, GREEN, PURPLE, ORANGE, SKY = "#0A78B8", "#D55E00", "#009E73", "#C06A99", "#E69F00", "#56B4E9"
 PALETTE = (BLUE, ORANGE_RED, GREEN, PURPLE, ORANGE, SKY)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")  # a second cue beside the colour
 
-# Middle greys: 4 to 1 or better against both white and near-black, because the page behind a figure is not ours.
-INK = "#7b828c"
+# Middle greys, because the page behind a figure is not ours: text has 4.5 to 1 against a white one and nearly 4 to 1
+# against a black one (reports give it the ink of their page).
+INK = "#6e757f"
 GRID = "rgba(128,136,148,0.20)"
 ZERO = "rgba(128,136,148,0.55)"
 BASELINE = "#858c96"
@@ -82,7 +85,7 @@ _MATHS = re.compile(r"\$")
 
 def new_figure(title: str | None = None, subtitle: str | None = None, *, height: int = 440) -> go.Figure:
     """An empty figure in the theme. `title` and `subtitle` are plain text: they are escaped here."""
-    figure = go.Figure(layout={"template": THEME, "height": height})
+    figure = Figure(layout={"template": THEME, "height": height})
     if title:
         figure.update_layout(title_text=escape(title), margin_t=84 if subtitle else 60)
     if title and subtitle:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from steerlens.figures import theme
+from steerlens.figures.figure import CONFIG
 from steerlens.reports.page import Completions, Page
 from steerlens.reports.page_style import PAGE, SCRIPT, STYLE
 
@@ -26,7 +28,8 @@ def page_html(page: Page) -> str:
     if page.figures:
         # The library itself holds no "</script"; a stray one would end the element early.
         library = get_plotlyjs().replace("</script", "<\\/script")
-        scripts = f'<script id="plotly-library">{library}</script>'
+        scripts = f'<script type="application/json" id="plotly-config">{json.dumps(CONFIG)}</script>'
+        scripts += f'<script id="plotly-library">{library}</script>'
     return PAGE.format(
         title=html.escape(page.title),
         subtitle=f"<p class=subtitle>{html.escape(page.subtitle)}</p>" if page.subtitle else "",

@@ -84,8 +84,7 @@ body{font-size:11pt}main{max-width:none;padding:0}button,.modebar{display:none!i
 
 SCRIPT = """
 (() => {
-  const options = {responsive: true, displaylogo: false, displayModeBar: 'hover',
-    modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d'], toImageButtonOptions: {format: 'svg'}};
+  const options = JSON.parse(document.getElementById('plotly-config')?.textContent ?? '{}');
   for (const source of document.querySelectorAll('script[data-figure]')) {
     const figure = JSON.parse(source.textContent);
     Plotly.newPlot(source.dataset.figure, figure.data, figure.layout, options);

@@ -102,7 +102,7 @@ def test_text_of_users_appears_as_text_everywhere():
     assert not page.named("img")
     assert "taken over" not in "".join(text for attrs, text in page.scripts if attrs.get("type") != "application/json")
     kinds = [attrs.get("id") or attrs.get("data-figure") for attrs, _ in page.scripts]
-    assert kinds == ["figure-0", "figure-1", "plotly-library", None]
+    assert kinds == ["figure-0", "figure-1", "plotly-config", "plotly-library", None]
     shown = "".join(page.words)
     assert shown.count(NASTY) >= 12
     assert next(a["aria-label"] for a in page.named("div") if a.get("id") == "figure-0") == f"one {NASTY}"
