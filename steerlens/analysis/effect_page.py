@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TITLES = {
     "shift": "Shift of the wanted tokens",
     "effectiveness": "Effectiveness",
-    "disruption": "Disruption beside",
+    "disruption": "Disruption of everything but the wanted tokens",
     "kl": "KL(steered ‖ unsteered)",
     "prob_steered": "Probability of the wanted tokens",
 }
@@ -34,7 +34,9 @@ def effect_figure(
         rows = rows[rows["role"] != "unsteered"]
     words = ", ".join(repr(word) for word in wanted[:4])
     title = f"{_TITLES.get(measure, measure)}: {words}" if measure in _TITLES else None
-    return layer_sweep(rows, mark_layer=mark_layer, title=title)
+    # Only of these is the largest one what anybody looks for.
+    sought = measure in ("shift", "effectiveness", "prob_steered")
+    return layer_sweep(rows, mark_layer=mark_layer, mark_best=sought, title=title)
 
 
 def damage_figure(summary: pd.DataFrame) -> go.Figure:
@@ -73,16 +75,15 @@ def effect_page(summary: pd.DataFrame, settings: Mapping[str, Any], *, command: 
         Headline("best layer", f"{best['layer']}", f"coefficient {best['coeff']:g}"),
         Headline("effectiveness", f"{best['mean']:.3g} nats", interval(best)),
         Headline("disruption", f"{rows.loc['disruption', 'mean']:.3g} nats", interval(rows.loc["disruption"])),
-        Headline("norm against the residual stream", f"{rows.loc['norm_ratio', 'mean']:.2g}", "where it goes in"),
+        Headline("norm relative to the residual stream", f"{rows.loc['norm_ratio', 'mean']:.2g}", "where it is added"),
     ]
-    figures = {
-        "Change of the log-probability that the next token is one of the wanted.": effect_figure(
-            summary, "effectiveness", words
-        ),
-        "What steering changed beside that.": effect_figure(summary, "disruption", words),
-        "Both together.": damage_figure(summary),
-        "Length of the vector against that of the residual stream.": effect_figure(summary, "norm_ratio", words),
+    captions = {
+        "effectiveness": "Effectiveness: how much more log-probability the next token has of being one of those wanted.",
+        "disruption": "Disruption: how far steering moved the distribution over all other tokens (KL divergence).",
+        "norm_ratio": "Norm of the vector, relative to that of the residual stream at the same positions.",
     }
+    figures = {caption: effect_figure(summary, measure, words) for measure, caption in captions.items()}
+    figures["Effectiveness against disruption; up and to the left is better."] = damage_figure(summary)
     n = len(settings["prompts"])
     return Page(
         title=f"{settings['what']} on {settings['model']}, layer by layer",

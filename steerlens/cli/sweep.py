@@ -120,8 +120,9 @@ def sweep(
 def told(result: Sweep) -> str:
     """A sweep as text for a terminal: every condition, the best one, and its completions beside unsteered ones."""
     from steerlens.cli.console import coloured, table, width
+    from steerlens.measures.findings import NOTHING, differing
     from steerlens.measures.summaries import control_of, interval, number
-    from steerlens.runs.sweep_page import best_beside_unsteered
+    from steerlens.runs.sweep_page import best_beside_unsteered, no_effect
 
     metric = result.metrics[0]
     rows = result.summary[result.summary["metric"] == metric.name]
@@ -142,9 +143,13 @@ def told(result: Sweep) -> str:
             line += ["", ""] if other is None else [number(other), interval(other)]
         cells.append(line)
     title = f"{result.settings['what']}: {metric.name}, {result.settings['n']} completions each"
+    found = differing(result.frame, metric.name, metric.kind)
     headline = (
         f"best: layer {best['layer']}, coefficient {best['coeff']:g}: {number(best)} ({interval(best)}) "
         f"against {number(base)} ({interval(base)}) unsteered"
     )
+    if not found:
+        headline = f"{NOTHING}: {no_effect(rows)}\nhighest: {headline.removeprefix('best: ')}"
+        bold = None
     beside = best_beside_unsteered(result.frame, result.summary, metric, n=3).text(width(), colour=coloured())
     return "\n".join(["", table(title, columns, cells, ruled=[0], bold=bold), headline, "", beside, ""])

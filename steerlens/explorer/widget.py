@@ -14,6 +14,7 @@ from typing import Any
 from steerlens.analysis.layer_effect import LayerEffect
 from steerlens.analysis.logit_shift import LogitShift
 from steerlens.errors import SteerlensError
+from steerlens.explorer.controls import make_controls, split_words
 from steerlens.explorer.panels import code_panel_class, figures_class
 from steerlens.explorer.view import Numbers, View
 from steerlens.extras import needs
@@ -27,16 +28,6 @@ _SHIFT_DELAY = 0.04
 _EFFECT_DELAY = 0.25
 
 _FIGURE_HEIGHT = 500
-
-_PLACES = ("front", "mid", "back", "last", "all", "index")
-_ORDERS = {"part of the KL divergence": "kl", "log-probability": "shift", "probability": "prob"}
-_MEASURES = {
-    "effectiveness on the words": "effectiveness",
-    "disruption beside them": "disruption",
-    "KL divergence": "kl",
-    "probability of the words": "prob_steered",
-    "norm of vector ÷ residual stream": "norm_ratio",
-}
 
 
 def explore(
@@ -74,7 +65,7 @@ def explore(
         raise SteerlensError(f"layer {layer} is out of range for a model of {n_layers} layers; use 0 to {n_layers - 1}")
     if not coeffs[0] <= coeff <= coeffs[1]:
         raise SteerlensError(f"coeff = {coeff} is off the slider from {coeffs[0]} to {coeffs[1]}; pass coeffs=")
-    named = tuple(_split(words) if isinstance(words, str) else words)
+    named = tuple(split_words(words) if isinstance(words, str) else words)
     return Explorer(Numbers(model), View(pair, prompt, layer, float(coeff), placement, named), coeffs)
 
 
@@ -99,7 +90,7 @@ class Explorer:
         self._effect_drawn: tuple[object, ...] = ()
         self._completed: View | None = None
         self._errors: dict[str, str] = {}
-        self.controls = _controls(widgets, view, n_layers=int(numbers.model.cfg.n_layers), coeffs=coeffs)
+        self.controls = make_controls(widgets, view, n_layers=int(numbers.model.cfg.n_layers), coeffs=coeffs)
         self.shift_figure, self.effect_figure = theme.new_figure(), theme.new_figure()
         self._figures = new_figures(figures=["{}", "{}"], stale=[False, False])
         self._status, self._error = widgets.HTML(), widgets.HTML()
@@ -126,7 +117,7 @@ class Explorer:
             layer=value["layer"],
             coeff=value["coeff"],
             placement=value["index"] if value["placement"] == "index" else value["placement"],
-            words=_split(value["words"]),
+            words=split_words(value["words"]),
             by=value["by"],
             measure=value["measure"],
             n=value["n"],
@@ -305,53 +296,6 @@ class Explorer:
         return f"Explorer({view.coeff:g} × ({view.pair}) at layer {view.layer}, {view.placement}; {view.prompt!r})"
 
 
-def _controls(widgets: Any, view: View, *, n_layers: int, coeffs: tuple[float, float]) -> dict[str, Any]:
-    """The input widgets by name, set to the view."""
-
-    # Text is taken when Enter is pressed or the field is left: a pair is not extracted at every letter.
-    def text(value: str, description: str, width: str) -> Any:
-        layout = {"width": width}
-        return widgets.Text(value, description=description, continuous_update=False, layout=layout, style=style)
-
-    style, wide = {"description_width": "initial"}, {"width": "380px"}
-    places = view.placement if view.placement in _PLACES else "index"
-    index = view.placement if places == "index" else 0
-    return {
-        "positive": text(view.pair.positive, "towards", "230px"),
-        "negative": text(view.pair.negative, "away from", "230px"),
-        "prompt": text(view.prompt, "prompt", "480px"),
-        "layer": widgets.IntSlider(view.layer, min=0, max=n_layers - 1, description="layer", layout=wide, style=style),
-        "coeff": widgets.FloatSlider(
-            view.coeff, min=coeffs[0], max=coeffs[1], step=0.5, description="coefficient", layout=wide, style=style
-        ),
-        "placement": widgets.Dropdown(
-            options=_PLACES, value=places, description="place", layout={"width": "150px"}, style=style
-        ),
-        "index": widgets.IntText(
-            index,
-            description="position",
-            layout={"width": "130px", "display": None if places == "index" else "none"},
-            style=style,
-        ),
-        "words": text(", ".join(view.words), "next words to follow", "380px"),
-        "by": widgets.Dropdown(
-            options=_ORDERS, value=view.by, description="show what moved most in", layout=wide, style=style
-        ),
-        "measure": widgets.Dropdown(
-            options=_MEASURES, value=view.measure, description="by layer", layout={"width": "300px"}, style=style
-        ),
-        "n": widgets.BoundedIntText(
-            view.n, min=1, max=20, description="samples", layout={"width": "120px"}, style=style
-        ),
-        "max_new_tokens": widgets.BoundedIntText(
-            view.max_new_tokens, min=1, max=400, description="tokens", layout={"width": "130px"}, style=style
-        ),
-        "seed": widgets.BoundedIntText(
-            view.seed, min=0, max=2**31 - 1, description="seed", layout={"width": "130px"}, style=style
-        ),
-    }
-
-
 def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
         return asyncio.get_running_loop()
@@ -362,11 +306,6 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 def _fade(widget: Any, stale: bool) -> None:
     """Show a widget pale while it does not belong to the controls."""
     (widget.add_class if stale else widget.remove_class)("steerlens-stale")
-
-
-def _split(words: str) -> tuple[str, ...]:
-    """The words of a line separated by commas, each once."""
-    return tuple(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
 
 
 def _status(shift: LogitShift, injection: Injection, seconds: float) -> str:

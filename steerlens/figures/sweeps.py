@@ -19,6 +19,8 @@ def layer_sweep(
     by: str | None = None,
     interval: Literal["auto", "band", "bars"] = "auto",
     mark_layer: int | None = None,
+    mark_best: bool = True,
+    remark: str = "",
     title: str | None = None,
 ) -> go.Figure:
     """Figure of each metric against the layer: one line per coefficient, 95 % intervals, the unsteered baseline.
@@ -30,8 +32,9 @@ def layer_sweep(
     norm) become a thin dotted line in the colour of their coefficient, "unsteered" the baseline. NaN in mean is a gap,
     NaN in low or high means no interval is drawn there. Rows with coefficient 0 and no layer are the baseline; steered
     rows without a layer (vectors at several layers) are dotted horizontal lines. `interval="auto"` draws bands for up
-    to 3 lines and bars for more. `mark_layer` draws a vertical line. Raises SteerlensError for missing columns, 0
-    rows, or two rows at one place of a line.
+    to 3 lines and bars for more. `mark_layer` draws a vertical line; `mark_best` writes the largest mean at its
+    point (of one metric); `remark` ends the subtitle. Raises SteerlensError for missing columns, 0 rows, or two rows
+    at one place of a line.
     """
     name = "layer_sweep"
     frame = require(summary, name, text=["metric", "kind"], numbers=["coeff"], gaps=["layer", "mean", "low", "high"])
@@ -47,7 +50,7 @@ def layer_sweep(
     rows = len(metrics)
     figure = theme.new_figure(
         title or (f"{metrics[0]} by layer" if rows == 1 else "Effect by layer"),
-        _sweep_subtitle(frame),
+        "; ".join(filter(None, [_sweep_subtitle(frame), remark])),
         height=440 if rows == 1 else 130 + 260 * rows,
     )
     figure.set_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.14 / rows if rows > 1 else 0)
@@ -79,7 +82,7 @@ def layer_sweep(
             figure.add_vline(x=mark_layer, line={"color": theme.INK, "width": 1.5, "dash": "dot"}, row=row, col=1)
     figure.update_xaxes(**theme.layer_ticks(layers))
     figure.update_xaxes(title_text="layer whose input is steered", row=rows, col=1)
-    if rows == 1:
+    if rows == 1 and mark_best:
         _mark_best(figure, placed[~placed["control"]])
     return figure
 
@@ -327,10 +330,9 @@ def _y_axis(part: pd.DataFrame, kind: str) -> dict[str, Any]:
 
 
 def _mark_best(figure: go.Figure, placed: pd.DataFrame) -> None:
-    known = placed[placed["mean"].notna()]
-    if known.empty:
+    if placed["mean"].isna().all():
         return
-    best = known.loc[known["mean"].idxmax()]
+    best = placed.loc[placed["mean"].idxmax()]
     figure.add_annotation(
         x=best["layer"],
         y=best["mean"],
@@ -344,7 +346,6 @@ def _sweep_subtitle(frame: pd.DataFrame) -> str:
     if frame[["low", "high"]].notna().any(axis=None):
         parts.append("95 % intervals")
     if "n" in frame.columns and frame["n"].notna().any():
-        counts = sorted({int(n) for n in frame["n"].dropna()})
-        per = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        parts.append(f"{per} completions per point")
+        low, high = int(frame["n"].min()), int(frame["n"].max())
+        parts.append(f"{low if low == high else f'{low} to {high}'} completions per point")
     return ", ".join(parts)

@@ -15,6 +15,7 @@ from steerlens.engine import Sampling, generate
 from steerlens.engine.sampling_settings import SamplingOptions, chosen_sampling, shows_sampling_options
 from steerlens.errors import SteerlensError
 from steerlens.measures.damage import MARGIN, effects
+from steerlens.measures.findings import NOTHING, differing
 from steerlens.measures.measuring import check_metrics, measure_completions
 from steerlens.measures.metrics import Metric, words
 from steerlens.measures.statistics import metric_interval
@@ -118,7 +119,8 @@ class Sweep:
         """`metric` (the first by default) against layer, one line per coefficient, with intervals and the baseline."""
         from steerlens.figures import layer_sweep
 
-        return layer_sweep(self._of(metric))
+        found = bool(differing(self.frame, (one := self._metric(metric)).name, one.kind))
+        return layer_sweep(self._of(metric), mark_best=found, remark="" if found else NOTHING)
 
     def report(self, path: str | Path, *, command: str | None = None) -> Path:
         """One self-contained HTML page with figures, table, completions and settings; returns its path.

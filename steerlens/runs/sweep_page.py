@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from steerlens.figures import SideBySide, completions_side_by_side, layer_coefficient_heatmap, layer_sweep
+from steerlens.measures.findings import NOTHING, differing
 from steerlens.measures.metrics import Metric
 from steerlens.measures.summaries import best_condition, control_of, interval, number, unsteered
 from steerlens.reports.page import Completions, Headline, Page
@@ -30,26 +31,43 @@ def sweep_page(
     rows = summary[summary["metric"] == metric.name]
     best, base = best_condition(rows), unsteered(rows)
     control = control_of(rows, best)
+    found = differing(frame, metric.name, metric.kind)
+    first = Headline("best layer", f"{best['layer']}", f"coefficient {best['coeff']:g}")
+    if not found:
+        first = Headline("result", NOTHING, no_effect(rows))
     headlines = [
-        Headline("best layer", f"{best['layer']}", f"coefficient {best['coeff']:g}"),
-        Headline("steered", number(best), interval(best)),
+        first,
+        Headline("steered" if found else "highest of the steered", number(best), interval(best)),
         Headline("unsteered", number(base), interval(base)),
     ]
     if control is not None:
         headlines.append(Headline("random vector of equal norm", number(control), interval(control)))
-    figures = {"": layer_sweep(summary)}
+    figures = {"": layer_sweep(summary, mark_best=bool(found), remark="" if found else NOTHING)}
     if rows["coeff"].nunique() > 2:  # the baseline counts as coefficient 0
-        figures["Layer and coefficient together."] = layer_coefficient_heatmap(rows)
+        figures["The metric at every layer and coefficient."] = layer_coefficient_heatmap(rows)
     return Page(
         title=f"{settings['what']} on {settings['model']}",
         subtitle=f"{metric.name}: {settings['n']} completions per condition and prompt, 95 % intervals",
         headlines=headlines,
         figures=figures,
-        tables={"Every condition": rows.drop(columns=["condition", "metric", "kind"])},
+        tables={"Every condition": _table(rows, found)},
         completions=[Completions(best_beside_unsteered(frame, summary, metric))],
         settings=settings,
         command=command,
     )
+
+
+def no_effect(rows: pd.DataFrame) -> str:
+    """Why no condition is called the best, for one metric's summary rows."""
+    tried = int((rows["role"] == "steered").sum())
+    against = "unsteered and from its random vector" if (rows["role"] == "random").any() else "unsteered"
+    return f"no condition differs from {against} (5 % level, corrected for {tried} conditions)"
+
+
+def _table(rows: pd.DataFrame, found: list[int]) -> pd.DataFrame:
+    steered = rows["role"] == "steered"
+    effect = rows["condition"].isin(found).map({True: "yes", False: NOTHING}).where(steered, "")
+    return rows.drop(columns=["condition", "metric", "kind"]).assign(**{"differs from its controls": effect})
 
 
 def best_beside_unsteered(frame: pd.DataFrame, summary: pd.DataFrame, metric: Metric, *, n: int = 6) -> SideBySide:

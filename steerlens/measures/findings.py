@@ -1,0 +1,58 @@
+"""Whether a sweep found anything: which steered conditions differ from their controls after correction for all that
+were tried. The largest of many means is large by chance alone; this is what to ask before it is called the best."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pandas as pd
+
+from steerlens.measures.statistics import paired_difference
+from steerlens.measures.verdicts import LEVEL, holm
+
+NOTHING = "no effect found"
+
+_PAIR = ["prompt", "sample"]
+
+
+def differing(frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"]) -> list[int]:
+    """The numbers of the steered conditions in which the metric differs from its controls.
+
+    That is from the unsteered completions and, where there are any, from those with the random vector of the same
+    layer and coefficient: paired by prompt and sample number, each at the 5 % level corrected for the number of
+    conditions (Holm 1979).
+
+    Args:
+        frame: one row per completion: condition, role ("unsteered", "steered", "random"), layer, coeff, prompt, sample
+            and the column `metric`.
+    """
+    data = frame[["condition", "role", "layer", "coeff", *_PAIR, metric]].dropna(subset=[metric])
+    base, random = data[data["role"] == "unsteered"], data[data["role"] == "random"]
+    groups = dict(list(data[data["role"] == "steered"].groupby("condition", sort=False)))
+    if not groups or base.empty:
+        return []
+    from_base = holm([_p_value(rows, base, metric, kind) for rows in groups.values()])
+    found = {number for number, p in zip(groups, from_base, strict=True) if p < LEVEL}
+    if len(random):
+        controls = dict(list(random.groupby(["layer", "coeff"], dropna=False)))
+        own = [controls.get((rows["layer"].iloc[0], rows["coeff"].iloc[0])) for rows in groups.values()]
+        pairs = zip(groups.values(), own, strict=True)
+        from_random = holm([float("nan") if one is None else _p_value(rows, one, metric, kind) for rows, one in pairs])
+        found &= {
+            number
+            for number, one, p in zip(groups, own, from_random, strict=True)
+            if one is None or p < LEVEL  # (without a control of its own, that from unsteered has to do)
+        }
+    return [int(number) for number in groups if number in found]  # type: ignore[call-overload]
+
+
+def _p_value(rows: pd.DataFrame, other: pd.DataFrame, metric: str, kind: Literal["share", "mean"]) -> float:
+    columns = [*_PAIR, metric]
+    both = (
+        rows[columns]
+        .drop_duplicates(_PAIR)
+        .merge(other[columns].drop_duplicates(_PAIR), on=_PAIR, suffixes=("", "_other"))
+    )
+    if both.empty:
+        return float("nan")
+    return paired_difference(both[metric], both[f"{metric}_other"], kind=kind).p_value
