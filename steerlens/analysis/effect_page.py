@@ -78,7 +78,7 @@ def effect_page(summary: pd.DataFrame, settings: Mapping[str, Any], *, command: 
         Headline("norm relative to the residual stream", f"{rows.loc['norm_ratio', 'mean']:.2g}", "where it is added"),
     ]
     captions = {
-        "effectiveness": "Effectiveness: how much more log-probability the next token has of being one of those wanted.",
+        "effectiveness": "Effectiveness: how much the log-probability of the wanted next tokens rose, taken together.",
         "disruption": "Disruption: how far steering moved the distribution over all other tokens (KL divergence).",
         "norm_ratio": "Norm of the vector, relative to that of the residual stream at the same positions.",
     }

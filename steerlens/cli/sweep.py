@@ -143,7 +143,7 @@ def told(result: Sweep) -> str:
             line += ["", ""] if other is None else [number(other), interval(other)]
         cells.append(line)
     title = f"{result.settings['what']}: {metric.name}, {result.settings['n']} completions each"
-    found = differing(result.frame, metric.name, metric.kind)
+    found = differing(result.frame, metric.column, metric.kind)
     headline = (
         f"best: layer {best['layer']}, coefficient {best['coeff']:g}: {number(best)} ({interval(best)}) "
         f"against {number(base)} ({interval(base)}) unsteered"

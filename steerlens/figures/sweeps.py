@@ -342,9 +342,7 @@ def _mark_best(figure: go.Figure, placed: pd.DataFrame) -> None:
 
 
 def _sweep_subtitle(frame: pd.DataFrame) -> str:
-    parts = []
-    if frame[["low", "high"]].notna().any(axis=None):
-        parts.append("95 % intervals")
+    parts = ["95 % intervals"] if frame[["low", "high"]].notna().any(axis=None) else []
     if "n" in frame.columns and frame["n"].notna().any():
         low, high = int(frame["n"].min()), int(frame["n"].max())
         parts.append(f"{low if low == high else f'{low} to {high}'} completions per point")

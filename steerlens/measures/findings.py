@@ -43,7 +43,7 @@ def differing(frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"]) 
             for number, one, p in zip(groups, own, from_random, strict=True)
             if one is None or p < LEVEL  # (without a control of its own, that from unsteered has to do)
         }
-    return [int(number) for number in groups if number in found]  # type: ignore[call-overload]
+    return [int(number) for number in groups if number in found]
 
 
 def _p_value(rows: pd.DataFrame, other: pd.DataFrame, metric: str, kind: Literal["share", "mean"]) -> float:

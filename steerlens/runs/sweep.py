@@ -119,7 +119,7 @@ class Sweep:
         """`metric` (the first by default) against layer, one line per coefficient, with intervals and the baseline."""
         from steerlens.figures import layer_sweep
 
-        found = bool(differing(self.frame, (one := self._metric(metric)).name, one.kind))
+        found = bool(differing(self.frame, (one := self._metric(metric)).column, one.kind))
         return layer_sweep(self._of(metric), mark_best=found, remark="" if found else NOTHING)
 
     def report(self, path: str | Path, *, command: str | None = None) -> Path:

@@ -31,7 +31,7 @@ def sweep_page(
     rows = summary[summary["metric"] == metric.name]
     best, base = best_condition(rows), unsteered(rows)
     control = control_of(rows, best)
-    found = differing(frame, metric.name, metric.kind)
+    found = differing(frame, metric.column, metric.kind)
     first = Headline("best layer", f"{best['layer']}", f"coefficient {best['coeff']:g}")
     if not found:
         first = Headline("result", NOTHING, no_effect(rows))

@@ -10,7 +10,7 @@ def test_a_table_is_printed_and_a_page_written(typed: Callable[..., int], tmp_pa
     page = tmp_path / "out.html"
     assert typed("demo", "--n", "3", "--tokens", "4", "--coeff", "2", "--out", str(page)) == 0
     out = capsys.readouterr().out
-    assert "unsteered" in out and "best: layer" in out and "random vector" in out
+    assert "unsteered" in out and "no effect found" in out and "highest: layer" in out and "random vector" in out
     assert "I went up to my friend and said" in out
     text = page.read_text(encoding="utf-8")
     assert "plotly" in text and "steerlens demo --n 3" in text

@@ -46,7 +46,7 @@ def test_one_file_that_fails_costs_neither_the_other_nor_the_table(
     files = ["--out", str(tmp_path / "x.html"), "--csv", str(tmp_path / "x.csv")]
     assert typed("sweep", "--layers", "1", "--no-control", *files, *QUICK) == 2
     told = capsys.readouterr()
-    assert "best: layer 1" in told.out and "completions: " in told.out
+    assert "layer 1, coefficient 1" in told.out and "completions: " in told.out
     assert told.err.splitlines()[-1].lower().startswith("steerlens: ") and "no space" in told.err.lower()
     assert (tmp_path / "x.csv").stat().st_size > 100
 
