@@ -254,7 +254,7 @@ def test_the_code_does_the_same(monkeypatch: pytest.MonkeyPatch, moves: dict[str
     # Loaded as the code loads it: on the same device, from the same files.
     explorer = sl.explore(sl.load_model("demo"), ("Love", "Hate"), "I hate you because", layer=2, words="love, hate")
     shown: list[go.Figure] = []
-    monkeypatch.setattr(go.Figure, "show", lambda figure: shown.append(figure))
+    monkeypatch.setattr(go.Figure, "show", lambda figure, **options: shown.append(figure))
     explorer.controls["max_new_tokens"].value = 6
     for control, value in moves.items():
         explorer.controls[control].value = value
