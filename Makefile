@@ -21,7 +21,7 @@ demo: .venv/.core  ## steer the embedded model at every layer; prints a table, w
 	.venv/bin/steerlens demo $(ARGS)
 
 smollm2: .venv/.dev  ## fetch SmolLM2-135M-Instruct into the cache (98 MB), for load_model("smollm2") and the real tests
-	.venv/bin/python -c 'from steerlens.models import smollm2; print(smollm2.fetch(tell=print))'
+	.venv/bin/steerlens get smollm2 $(ARGS)
 
 test: .venv/.dev  ## run the tests on TransformerLens 3.9 (ARGS="tests/engine -x", WORKERS=2)
 	$(call PYTEST,.venv)
