@@ -32,6 +32,7 @@ _HOMES = {
     "pca": "steerlens.steering",
     "probe": "steerlens.steering",
     "steer": "steerlens.steering",
+    "with_system": "steerlens.steering",
     "Sampling": "steerlens.engine",
     "generate": "steerlens.engine",
     "next_token_logits": "steerlens.engine",
@@ -86,6 +87,7 @@ __all__ = [
     "steer",
     "sweep",
     "token_map",
+    "with_system",
 ]
 
 if TYPE_CHECKING:
@@ -116,6 +118,7 @@ if TYPE_CHECKING:
         pca,
         probe,
         steer,
+        with_system,
     )
 
 

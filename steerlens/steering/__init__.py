@@ -1,5 +1,6 @@
 """Steering: prompts, vectors, extraction, injection. Knows models; nothing of engines, analysis or experiments."""
 
+from steerlens.steering.chats import with_system
 from steerlens.steering.conditions import Condition, Injection, Steering, as_condition, as_conditions, check_conditions
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction import actadd, mean_difference, pca, probe
@@ -35,4 +36,5 @@ __all__ = [
     "probe",
     "random_like",
     "steer",
+    "with_system",
 ]
