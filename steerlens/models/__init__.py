@@ -9,6 +9,7 @@ from steerlens.models.loading import load_model
 from steerlens.models.model_stamp import ModelStamp, stamp
 from steerlens.models.one_at_a_time import for_one_thread, one_at_a_time
 from steerlens.models.prefix_decoding import PrefixDecoder, walkable
+from steerlens.models.proof import Proof, proof_of
 from steerlens.models.protocol import HookedModel, is_bridge, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.models.running import (
@@ -34,6 +35,7 @@ __all__ = [
     "HookedModel",
     "ModelStamp",
     "PrefixDecoder",
+    "Proof",
     "WholeDecoder",
     "cache_folder",
     "decode_logits",
@@ -49,6 +51,7 @@ __all__ = [
     "load_model",
     "one_at_a_time",
     "prefill",
+    "proof_of",
     "require_model",
     "resid_pre_hook",
     "run_settings",

@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 from steerlens.errors import SteerlensError
+from steerlens.models.no_processes import no_processes
 
 
 def bridged(hf_model: Any, tokenizer: Any, *, name: str, processing: bool, **options: Any) -> Any:
@@ -14,10 +15,16 @@ def bridged(hf_model: Any, tokenizer: Any, *, name: str, processing: bool, **opt
     Args:
         processing: fold and centre the weights, as HookedTransformer does.
         options: for TransformerLens' `boot_transformers`.
+
+    Raises:
+        SteerlensError: a package is missing that TransformerLens would install behind the user's back.
     """
     from transformer_lens.model_bridge import TransformerBridge
 
-    model = TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=tokenizer, **options)
+    # TransformerLens chooses by this word, which files and configurations may lack.
+    hf_model.config.architectures = [type(hf_model).__name__]
+    with no_processes(type(hf_model).__name__):
+        model = TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=tokenizer, **options)
     if processing:
         model.enable_compatibility_mode(disable_warnings=True)
     model.cfg.model_name = name
@@ -40,4 +47,9 @@ def check_tokenizer(tokenizer: Any) -> None:
         raise SteerlensError(
             f"tokenizer must be a Hugging Face tokenizer, got {type(tokenizer).__name__}; "
             "make one with AutoTokenizer.from_pretrained(...)"
+        )
+    if len(tokenizer) < 64 and not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise SteerlensError(
+            f"this {type(tokenizer).__name__} is empty (it knows {len(tokenizer)} special tokens and no text), "
+            "as one is whose files are missing; give tokenizer="
         )

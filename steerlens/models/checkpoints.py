@@ -16,9 +16,11 @@ from steerlens import demo
 from steerlens.errors import SteerlensError, first_line
 from steerlens.models import smollm2
 from steerlens.models.gguf_files import read_gguf
+from steerlens.models.whole_weights import read_weights
 
 DEMO_MODEL_PATH = demo.MODEL
 """Directory of the embedded model (Hugging Face layout)."""
+_LONGEST_NAME = 1000  # a name on the hub has 96 characters at most
 
 
 def read_checkpoint(source: str | Path, tokenizer: Any, **options: Any) -> tuple[Any, Any, str]:
@@ -33,31 +35,46 @@ def read_checkpoint(source: str | Path, tokenizer: Any, **options: Any) -> tuple
     Raises:
         SteerlensError: no such directory or model, one that cannot be read, or a hub out of reach.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     ours = {"demo": _demo_path, "smollm2": smollm2.directory}.get(str(source))
-    path = ours() if ours else Path(source)
-    if path.suffix.lower() == ".gguf" and not path.is_dir():
-        return read_gguf(path, tokenizer, **options)
-    if path.is_dir():
+    if not ours and str(source).lower().endswith(".gguf") and not directory(source):
+        return read_gguf(Path(source), tokenizer, **options)
+    path = ours() if ours else directory(source)
+    if path is not None:
         if not (path / "config.json").is_file():
             raise SteerlensError(f"{path} holds no config.json; give a directory in Hugging Face layout")
         try:
             tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
-            model = AutoModelForCausalLM.from_pretrained(path, **options)
+            model = read_weights(path, **options)
+        except SteerlensError:
+            raise
         except Exception as error:  # the reasons are as many as file formats; each is the user's to read
             raise SteerlensError(f"cannot read a model from {path}: {first_line(error)}") from None
         return model, tokenizer, {"demo": "demo", "smollm2": smollm2.NAME}.get(str(source), path.name)
     name = str(source)
+    if len(name) > _LONGEST_NAME:
+        raise SteerlensError(f"no model is called {name[:40]!r}… ({len(name)} characters)")
     looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_like_a_path and official_name(name) is None:
         raise SteerlensError(f"no directory at {name!r}; give an existing directory, a Hugging Face name, or 'demo'")
     try:
         repo, local = official_name(name) or name, _hub_is_out_of_reach()
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(repo, local_files_only=local)
-        return AutoModelForCausalLM.from_pretrained(repo, local_files_only=local, **options), tokenizer, name
+        return read_weights(repo, local_files_only=local, **options), tokenizer, name
+    except SteerlensError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a device that is not there, or too small
         raise unavailable(name, error) from None
+
+
+def directory(source: str | Path) -> Path | None:
+    """The directory that a text stands for, `~` written out, or None if there is none."""
+    try:
+        path = Path(source).expanduser()
+        return path if path.is_dir() else None
+    except (OSError, ValueError, RuntimeError):  # too long, with a NUL, of an unknown user
+        return None
 
 
 def official_name(name: str) -> str | None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from steerlens.errors import SteerlensError
+from steerlens.errors import SteerlensError, first_line
+from steerlens.models.context import own_context
 
 
 def hooked_transformer(hf_model: Any, tokenizer: Any, *, name: str, processing: bool) -> Any:
@@ -37,10 +38,9 @@ def hooked_transformer(hf_model: Any, tokenizer: Any, *, name: str, processing: 
             cfg = reader.get_pretrained_model_config(folder, fold_ln=processing, device="cpu", dtype=torch.float32)
             state = reader.get_pretrained_state_dict(folder, cfg, hf_model, dtype=torch.float32)
         except (NotImplementedError, ValueError, AttributeError, KeyError) as error:
-            raise SteerlensError(
-                f"TransformerLens cannot convert {type(hf_model).__name__} to a HookedTransformer ({error}); "
-                "load it with bridge=True"
-            ) from None
+            raise SteerlensError(f"it cannot be converted ({first_line(error)})") from None
+    if cfg.positional_embedding_type != "standard":  # where there is no table of positions, theirs may be a mere cap
+        cfg.n_ctx = own_context(hf_model.config) or cfg.n_ctx
     cfg.model_name, cfg.tokenizer_name = name, None
     model = HookedTransformer(cfg, tokenizer, move_to_device=False)
     layer_norm = str(cfg.normalization_type).startswith("LN")

@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
+from steerlens.arguments import flag, whole_number
 from steerlens.errors import SteerlensError
-from steerlens.models.bridging import bridged, check_tokenizer, own_tokenizer
-from steerlens.models.checkpoints import official_name, unavailable
+from steerlens.models.bridging import check_tokenizer
+from steerlens.models.checkpoints import directory, official_name, unavailable
 from steerlens.models.devices import Device, moved, read_device, read_dtype
-from steerlens.models.ends import keep_end_ids
-from steerlens.models.originals import Original, find_original
+from steerlens.models.originals import find_original
 from steerlens.models.protocol import HookedModel, is_bridge, require_model
-from steerlens.models.quiet import quiet
+from steerlens.models.proved import has_hooked_transformer, proved, tell
+from steerlens.models.quiet import quiet, same_random_state
 from steerlens.models.spread import check_spread, load_spread
 from steerlens.models.strides import fix_strides
 from steerlens.models.weight_sketch import note_origin
@@ -32,8 +33,12 @@ def load_model(
     processing: bool | None = None,
     strides: bool = True,
     device_map: str | Mapping[str, Any] | None = None,
+    n_ctx: int | None = None,
+    prove: bool = True,
 ) -> HookedModel:
-    """A TransformerLens model, ready to steer.
+    """A TransformerLens model, ready to steer, that computes what the Hugging Face model computes it is made from.
+
+    Loading starts no process and refuses checkpoints that do not hold all the weights of a language model.
 
     Args:
         source: `"demo"` (the embedded model; never touches a network), `"smollm2"` (after `steerlens get smollm2`), a
@@ -45,8 +50,8 @@ def load_model(
         base: the model under an adapter's directory, in any of the forms above; by default the one that it names.
         device: `"auto"` takes cuda, then mps, then cpu. Not with `device_map`.
         dtype: of the weights and activations; float32, bfloat16 or float16. Weights are processed in float32 first.
-        bridge: True for a TransformerBridge. By default a HookedTransformer where TransformerLens has one (3.x),
-            a bridge under 4.x.
+        bridge: True for a TransformerBridge. By default a HookedTransformer where TransformerLens has one (3.x) that
+            is right, else a bridge.
         processing: fold layer norms, centre the writing weights and the unembedding, as HookedTransformer does by
             default (a bridge gets the same through its compatibility mode, so that numbers agree). Outputs are the
             same probabilities either way; the residual stream differs, so vectors of the two do not mix. By default
@@ -56,40 +61,56 @@ def load_model(
         device_map: for a model too large for one device: `"auto"`, `"balanced"` or a dictionary, as in Hugging Face's
             `from_pretrained`. The model, named or in a directory, is read straight onto its devices in `dtype`, and is
             a bridge with unprocessed weights (folding would need all of it in float32 at one place).
+        n_ctx: positions at most; by default as many as the model was made for.
+        prove: compare the converted model with the original before it is handed out, on 96 random tokens: their
+            log-probabilities with and without a cache, and the residual stream of each layer (see
+            `steerlens.models.proof`). A HookedTransformer that is wrong is replaced by a bridge, processed weights that
+            are wrong by unprocessed ones, with a warning that says by how much; unless `bridge` or `processing` asks
+            for them. Costs a few forward passes. False takes what TransformerLens makes of it.
 
     Raises:
-        SteerlensError: unknown name (with near names; says when a network is needed and missing), an architecture
-            that TransformerLens does not convert, a missing tokenizer, a device or dtype that is not there, a
-            `device_map` that leaves part of the model on the disk or comes with `device`, `bridge=False` or
+        SteerlensError: unknown name (with near names; says when a network is needed and missing), weights that are
+            missing or too many, a missing tokenizer or package, a device or dtype that is not there, a model that
+            TransformerLens does not convert, or does not convert rightly, or that is no decoder-only language model;
+            a `device_map` that leaves part of the model on the disk or comes with `device`, `bridge=False` or
             `processing=True`.
     """
+    bridge = None if bridge is None else flag("bridge", bridge)
+    processing = None if processing is None else flag("processing", processing)
+    strides, prove = flag("strides", strides), flag("prove", prove)
+    n_ctx = None if n_ctx is None else whole_number("n_ctx", n_ctx, least=1)
     target_device, target_dtype = read_device(device), read_dtype(dtype)
     if tokenizer is not None:
         check_tokenizer(tokenizer)  # before a large model is read
     if device_map is not None:
         check_spread(source, device_map, device=device, bridge=bridge, processing=processing)
-        with quiet(), torch.random.fork_rng(devices=[]):
-            return load_spread(source, tokenizer, target_dtype, device_map)
+        with quiet(), same_random_state():
+            return load_spread(source, tokenizer, target_dtype, device_map, n_ctx=n_ctx, prove=prove)
     if isinstance(source, torch.nn.Module) and hasattr(source, "hook_dict"):
+        if n_ctx is not None:
+            raise SteerlensError("n_ctx does not go with a live model, which stays as it is; set model.cfg.n_ctx")
         return _live(source, device, target_device, bridge)
+    model: Any
+    notes: list[str] = []
+    origin = None
     # Weights are drawn at random before they are read; the caller's random state is none of our business.
-    with quiet(), torch.random.fork_rng(devices=[]):
-        use_bridge, processing = _choose_bridge(bridge), processing is None or processing
-        model: Any
-        origin = None
-        if isinstance(source, str | Path) and not use_bridge and _is_of_transformer_lens(source):
-            model = _only_in_transformer_lens(str(source), tokenizer, target_device, target_dtype, processing)
+    with quiet(), same_random_state():
+        if isinstance(source, str | Path) and _is_of_transformer_lens(source, bridge):
+            model = _only_in_transformer_lens(
+                str(source), tokenizer, target_device, target_dtype, processing is not False
+            )
         else:
             original = find_original(source, tokenizer, base=base)
-            model = _converted(original, use_bridge, processing)
+            model, notes = proved(original, bridge=bridge, processing=processing, n_ctx=n_ctx, prove=prove)
             for to in (target_dtype, target_device):
-                if to not in (torch.float32, torch.device("cpu")):
+                if to not in (torch.float32, torch.device("cpu")) and not original.as_it_is:
                     model = moved(model, to)
             origin = original.sketch
         if strides:
             fix_strides(model)
         note_origin(model, origin)
-        return model.eval()
+    tell(notes)
+    return model.eval()
 
 
 def _live(source: Any, device: Device, target_device: torch.device, bridge: bool | None) -> HookedModel:
@@ -108,23 +129,9 @@ def _live(source: Any, device: Device, target_device: torch.device, bridge: bool
     return model
 
 
-def _converted(original: Original, use_bridge: bool, processing: bool) -> Any:
-    """An original as a HookedTransformer or bridge, in float32 on the CPU."""
-    tokenizer = own_tokenizer(original.tokenizer, original.name)
-    # Folding in half precision would round twice; convert in float32, cast at the end.
-    hf_model = original.take().to("cpu", torch.float32).eval().requires_grad_(False)
-    if use_bridge:
-        return bridged(hf_model, tokenizer, name=original.name, processing=processing, device="cpu")
-    from steerlens.models.conversion import hooked_transformer
-
-    model = hooked_transformer(hf_model, tokenizer, name=original.name, processing=processing)
-    keep_end_ids(model, hf_model)
-    return model
-
-
-def _is_of_transformer_lens(source: str | Path) -> bool:
-    """Whether a name stands for a checkpoint in TransformerLens' own format."""
-    if source == "demo" or Path(source).is_dir():
+def _is_of_transformer_lens(source: str | Path, bridge: bool | None) -> bool:
+    """Whether a name stands for a checkpoint in TransformerLens' own format, to be read as a HookedTransformer."""
+    if bridge or source == "demo" or directory(source) or not has_hooked_transformer(bridge):
         return False
     return (official_name(str(source)) or "").startswith(("NeelNanda", "ArthurConmy", "Baidicoot"))
 
@@ -140,18 +147,3 @@ def _only_in_transformer_lens(
         return load(name, device=str(device), dtype=dtype, tokenizer=tokenizer)
     except (OSError, ValueError) as error:
         raise unavailable(name, error) from None
-
-
-def _choose_bridge(bridge: bool | None) -> bool:
-    try:
-        from transformer_lens import HookedTransformer  # noqa: F401
-    except ImportError:
-        if bridge is False:
-            from importlib.metadata import version
-
-            raise SteerlensError(
-                f"TransformerLens {version('transformer-lens')} has no HookedTransformer; "
-                "install transformer-lens<4, or load a bridge"
-            ) from None
-        return True
-    return bool(bridge)

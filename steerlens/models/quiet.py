@@ -1,12 +1,15 @@
-"""`quiet`: loading without the greetings of other libraries."""
+"""Loading leaves no traces: no greetings of other libraries, no random numbers drawn."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+import random
 import warnings
 from collections.abc import Iterator
+
+import torch
 
 
 @contextlib.contextmanager
@@ -14,17 +17,26 @@ def quiet() -> Iterator[None]:
     """Without TransformerLens' greetings and deprecation notes, which tell a steerlens user nothing to act on."""
     from transformers.utils import logging as hf_logging
 
-    logger, theirs = logging.getLogger(), logging.getLogger("transformers")
-    level, own_level, bars = logger.level, theirs.level, hf_logging.is_progress_bar_enabled()
+    logger = logging.getLogger()
+    level, bars = logger.level, hf_logging.is_progress_bar_enabled()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         logger.setLevel(logging.ERROR)
-        theirs.setLevel(logging.ERROR)  # its table of weights that do not fit becomes an error of ours
         hf_logging.disable_progress_bar()
         try:
             yield
         finally:
             logger.setLevel(level)
-            theirs.setLevel(own_level)
             if bars:
                 hf_logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def same_random_state() -> Iterator[None]:
+    """With the random state of before afterwards, PyTorch's (on the CPU) and Python's."""
+    state = random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(state)

@@ -11,6 +11,7 @@ import torch
 from steerlens import __version__
 from steerlens.models.fingerprint import fingerprint, user_hooks
 from steerlens.models.model_stamp import stamp
+from steerlens.models.proof import proof_of
 from steerlens.models.protocol import HookedModel
 
 
@@ -26,6 +27,7 @@ def run_settings(model: HookedModel) -> dict[str, Any]:
         "model class": type(model).__name__,
         "model fingerprint": None if hooked else fingerprint(model),
         **({"hooks of the user": hooked} if hooked else {}),
+        "model proof": str(proof_of(model) or "none"),
         "device": str(weights.device),
         "dtype": str(weights.dtype).removeprefix("torch."),
         "steerlens": __version__,

@@ -11,7 +11,9 @@ import torch
 from steerlens.errors import SteerlensError, first_line
 from steerlens.models.bridging import bridged, own_tokenizer
 from steerlens.models.checkpoints import read_checkpoint
+from steerlens.models.context import check_context, set_context
 from steerlens.models.devices import Device, read_device
+from steerlens.models.proof import compare, keep_proof, reference
 from steerlens.models.protocol import HookedModel
 from steerlens.models.weight_sketch import note_origin, sketch_weights
 
@@ -44,7 +46,9 @@ def check_spread(source: Any, device_map: Any, *, device: Device, bridge: bool |
             )
 
 
-def load_spread(source: str | Path, tokenizer: Any, dtype: torch.dtype, device_map: Any) -> HookedModel:
+def load_spread(
+    source: str | Path, tokenizer: Any, dtype: torch.dtype, device_map: Any, *, n_ctx: int | None, prove: bool
+) -> HookedModel:
     """A bridge over several devices."""
     hf_model, tokenizer, name = read_checkpoint(source, tokenizer, dtype=dtype, device_map=device_map)
     if any(weight.is_meta for weight in hf_model.parameters()):
@@ -54,9 +58,19 @@ def load_spread(source: str | Path, tokenizer: Any, dtype: torch.dtype, device_m
         )
     hf_model = hf_model.eval().requires_grad_(False)
     origin = sketch_weights(hf_model.named_parameters())
+    check_context(hf_model.config, n_ctx)
+    tokenizer, kind = own_tokenizer(tokenizer, name), type(hf_model).__name__
+    expected = reference(hf_model, tokenizer) if prove else None
     try:
-        model = bridged(hf_model, own_tokenizer(tokenizer, name), name=name, processing=False, dtype=dtype)
+        model = bridged(hf_model, tokenizer, name=name, processing=False, dtype=dtype)
     except ValueError as error:  # as for parts on the CPU beside others on a GPU
         raise SteerlensError(f"TransformerLens does not take this device_map: {first_line(error)}") from None
     note_origin(model, origin)
-    return model.eval()
+    model = model.eval()
+    set_context(model, hf_model.config, n_ctx)
+    if expected is not None:
+        proof = compare(model, expected, processed=False)
+        if not proof.holds:
+            raise SteerlensError(f"TransformerLens does not compute what this {kind} computes: {proof.where}")
+        keep_proof(model, proof)
+    return model

@@ -1,0 +1,49 @@
+"""`read_weights`: a model with every weight that its files hold, and none that they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from steerlens.errors import SteerlensError
+
+
+def read_weights(place: str | Path, **options: Any) -> Any:
+    """A causal language model with every weight as the files at `place` (a directory or a name) have it.
+
+    Raises:
+        SteerlensError: weights that are missing, too many, or of another size than the configuration says. Hugging
+            Face draws the missing ones at random and goes on. (Tied weights, stored once, are not missing.)
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as hf_logging
+
+    verbosity = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()  # a table of what does not fit, which becomes the error below
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            place, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    finally:
+        hf_logging.set_verbosity(verbosity)
+    wrong = [
+        *_listed("is missing", "are missing", found["missing_keys"]),
+        *_listed("has", "have", (key for key, *_ in found["mismatched_keys"]), " another size than the configuration"),
+        *_listed("is not one of its weights", "are not among its weights", found["unexpected_keys"]),
+    ]
+    if wrong:
+        raise SteerlensError(
+            f"the weights at {place} do not fit a {type(model).__name__} of their config.json: {'; '.join(wrong)}; "
+            "give the whole checkpoint of a language model"
+        )
+    return model
+
+
+def _listed(one: str, many: str, keys: Iterable[str], rest: str = "") -> list[str]:
+    """A phrase that names the first few keys, if there are any."""
+    names = sorted(keys)
+    if not names:
+        return []
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return [f"{', '.join(names[:3])}{more} {one if len(names) == 1 else many}{rest}"]
