@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steerlens.errors import SteerlensError, first_line
+from steerlens.models.checkpoints import directory
 from steerlens.extras import needs
 from steerlens.models.quantized import packed
 
@@ -22,8 +23,8 @@ def is_adapter(source: Any) -> bool:
     """Whether `source` is a directory that holds an adapter and no model."""
     if not isinstance(source, str | Path):
         return False
-    path = Path(source)
-    return (path / "adapter_config.json").is_file() and not (path / "config.json").is_file()
+    path = directory(source)
+    return path is not None and (path / "adapter_config.json").is_file() and not (path / "config.json").is_file()
 
 
 def check_mergeable(model: Any) -> None:
