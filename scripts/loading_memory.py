@@ -1,4 +1,4 @@
-"""Peak memory of loading, as a multiple of the checkpoint in bfloat16: a random Llama, each way in a process of its own.
+"""Peak memory of loading, as a multiple of the bfloat16 checkpoint: a random Llama, each way in a process of its own.
 
     python scripts/loading_memory.py            # a model of 300 MB
     python scripts/loading_memory.py --width 2048 --layers 16
@@ -57,7 +57,8 @@ def main() -> None:
                     options = {"bridge": bridge, "processing": processing, "prove": prove, "dtype": arguments.dtype}
                     name = "bridge" if bridge else "HookedTransformer"
                     name += ", processed" if processing else ", unprocessed"
-                    print(f"{name + ('' if prove else ', not proved'):42s} {measured(folder, options, size)}", flush=True)
+                    name += "" if prove else ", not proved"
+                    print(f"{name:42s} {measured(folder, options, size)}", flush=True)
 
 
 def measured(folder: str, options: dict[str, object], size: int) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from steerlens.errors import SteerlensError, first_line
-from steerlens.models.checkpoints import directory
 from steerlens.extras import needs
+from steerlens.models.checkpoints import directory
 from steerlens.models.quantized import packed
 
 
