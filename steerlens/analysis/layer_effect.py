@@ -32,7 +32,7 @@ _NORMS = {"vector_norm": "residual stream units", "resid_norm": "residual stream
 _KEYS = ("condition", "label", "role", "layer", "coeff", "placement")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LayerEffect:
     """The effect of a vector layer by layer, on the token after each prompt.
 
@@ -84,6 +84,13 @@ class LayerEffect:
         from steerlens.reports.writing import write_page
 
         return write_page(path, lambda: effect_page(self.summary, self.settings, command=command))
+
+    def __repr__(self) -> str:
+        best = self.best()
+        what = f"{self.settings.get('what', 'vectors')} on {self.settings.get('model', 'a model')}"
+        where = f"layer {best['layer']}, coefficient {best['coeff']:g}"
+        counted = f"{self.frame['condition'].nunique()} conditions"
+        return f"LayerEffect({what}: {counted}; largest effectiveness {best['mean']:.3g} nats at {where})"
 
     def _check(self, measure: str) -> None:
         if not isinstance(measure, str) or measure not in {*MEASURES, *_NORMS}:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 By = Literal["shift", "kl", "prob"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LogitShift:
     """How steering moved the next-token distribution, against the unsteered model.
 
@@ -79,6 +79,12 @@ class LogitShift:
         return write_page(
             path, lambda: shift_page(self.frame, self.summary, self.mean_frame, self.settings, command=command)
         )
+
+    def __repr__(self) -> str:
+        steered = self.summary[self.summary["condition"] > 0]
+        counted = f"{steered['condition'].nunique()} conditions, {steered['prompt'].nunique()} prompts"
+        told = f"LogitShift(on {self.settings.get('model', 'a model')}: {counted}"
+        return f"{told}; largest KL divergence {steered['kl'].max():.3g} nats)"
 
 
 @for_one_thread

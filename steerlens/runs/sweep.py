@@ -19,7 +19,7 @@ from steerlens.measures.findings import NOTHING, differing
 from steerlens.measures.measuring import check_metrics, measure_completions
 from steerlens.measures.metrics import Metric, words
 from steerlens.measures.statistics import metric_interval
-from steerlens.measures.summaries import best_condition, unsteered
+from steerlens.measures.summaries import best_condition, number, unsteered
 from steerlens.measures.verdicts import verdicts
 from steerlens.models import HookedModel, require_model, run_settings
 from steerlens.runs.parts import Engine, check_engine, complete_in_parts
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 DEFAULT_SAMPLING = Sampling(n=100)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
     """The outcome of a sweep.
 
@@ -134,6 +134,16 @@ class Sweep:
         return write_page(
             path, lambda: sweep_page(self.frame, self.summary, self.metrics[0], self.settings, command=command)
         )
+
+    def __repr__(self) -> str:
+        what = f"{self.settings.get('what', 'vectors')} on {self.settings.get('model', 'a model')}"
+        told = f"Sweep({what}: {self.frame['condition'].nunique()} conditions, {len(self.frame):,} completions"
+        rows = self._of(None)
+        if not rows.loc[rows["role"] == "steered", "mean"].notna().any():
+            return f"{told})"
+        best, base = self.best(), self.baseline()
+        where = f"layer {best['layer']}, coefficient {best['coeff']:g}"
+        return f"{told}; highest {self.metrics[0].name} {number(best)} at {where}, unsteered {number(base)})"
 
     def _of(self, metric: Metric | str | None) -> pd.DataFrame:
         return self.summary[self.summary["metric"] == self._metric(metric).name]
