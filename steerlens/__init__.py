@@ -28,9 +28,12 @@ _HOMES = {
     "ContrastSet": "steerlens.steering",
     "Placement": "steerlens.steering",
     "actadd": "steerlens.steering",
+    "latent": "steerlens.steering",
     "mean_difference": "steerlens.steering",
+    "model_difference": "steerlens.steering",
     "pca": "steerlens.steering",
     "probe": "steerlens.steering",
+    "trained": "steerlens.steering",
     "steer": "steerlens.steering",
     "with_system": "steerlens.steering",
     "Sampling": "steerlens.engine",
@@ -47,6 +50,7 @@ _HOMES = {
     "layer_effect": "steerlens.analysis.layer_effect",
     "magnitudes": "steerlens.analysis.magnitudes",
     "position_effect": "steerlens.analysis.positions",
+    "directions": "steerlens.analysis.directions",
     "dimension_effect": "steerlens.analysis.positions",
     "token_map": "steerlens.analysis.token_map",
     "explore": "steerlens.explorer",
@@ -67,9 +71,11 @@ __all__ = [
     "__version__",
     "actadd",
     "dimension_effect",
+    "directions",
     "experiments",
     "explore",
     "generate",
+    "latent",
     "layer_effect",
     "layer_lens",
     "load_model",
@@ -77,6 +83,7 @@ __all__ = [
     "magnitudes",
     "mean_difference",
     "metrics",
+    "model_difference",
     "next_token_logits",
     "pca",
     "position_effect",
@@ -87,11 +94,13 @@ __all__ = [
     "steer",
     "sweep",
     "token_map",
+    "trained",
     "with_system",
 ]
 
 if TYPE_CHECKING:
     from steerlens import experiments
+    from steerlens.analysis.directions import directions
     from steerlens.analysis.layer_effect import layer_effect
     from steerlens.analysis.layer_lens import layer_lens
     from steerlens.analysis.logit_shift import logit_shift
@@ -114,10 +123,13 @@ if TYPE_CHECKING:
         PromptPair,
         SteeringVector,
         actadd,
+        latent,
         mean_difference,
+        model_difference,
         pca,
         probe,
         steer,
+        trained,
         with_system,
     )
 

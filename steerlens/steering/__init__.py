@@ -3,7 +3,7 @@
 from steerlens.steering.chats import with_system
 from steerlens.steering.conditions import Condition, Injection, Steering, as_condition, as_conditions, check_conditions
 from steerlens.steering.contrast_sets import ContrastSet
-from steerlens.steering.extraction import actadd, mean_difference, pca, probe
+from steerlens.steering.extraction import actadd, latent, mean_difference, model_difference, pca, probe, trained
 from steerlens.steering.injection import injecting, steer
 from steerlens.steering.pairs import PaddedPair, PromptPair
 from steerlens.steering.parts import Part
@@ -31,10 +31,13 @@ __all__ = [
     "check_conditions",
     "check_vector",
     "injecting",
+    "latent",
     "mean_difference",
+    "model_difference",
     "pca",
     "probe",
     "random_like",
     "steer",
+    "trained",
     "with_system",
 ]

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, overload
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from steerlens.arguments import flag, listed, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, for_one_thread, require_model, stamp
 from steerlens.steering.chats import is_chat, template_hash
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.activations import Layers, which_layers
-from steerlens.steering.extraction.readings import batch_readings
-from steerlens.steering.extraction.token_choice import Token, TokenRow, contrast_rows, text_rows
+from steerlens.steering.extraction.readings import mean_reading
+from steerlens.steering.extraction.token_choice import Token, contrast_rows, text_rows
 from steerlens.steering.prompts import plain_prompt
 from steerlens.steering.vectors import SteeringVector
 
@@ -98,7 +94,7 @@ def mean_difference(
         chats = any(map(is_chat, [*positives, *negatives]))
         source = dict(zip(("positives", "negatives"), sides, strict=True))
         source |= {"template": template_hash(model)} if chats else {}
-    means = [_mean(model, side, chosen, batch_size, live_hooks) for side in rows]
+    means = [mean_reading(model, side, chosen, batch_size=batch_size, live_hooks=live_hooks) for side in rows]
     origin = stamp(model)
     vectors = {
         one: SteeringVector(
@@ -112,15 +108,3 @@ def mean_difference(
         for one in chosen
     }
     return vectors[chosen[0]] if layer is not None else vectors
-
-
-def _mean(
-    model: HookedModel, rows: Sequence[TokenRow], layers: Sequence[int], batch_size: int, live_hooks: bool
-) -> dict[int, Float[Tensor, " d_model"]]:
-    total: dict[int, Tensor] = {}
-    for _, found in batch_readings(model, rows, layers, batch_size=batch_size, live_hooks=live_hooks):
-        for layer, values in found.items():
-            # float64 so that the order of batches does not show in the mean
-            here = values.double().sum(0) if values.device.type != "mps" else values.sum(0)
-            total[layer] = total[layer] + here if layer in total else here
-    return {layer: (value / len(rows)).to(torch.float32) for layer, value in total.items()}

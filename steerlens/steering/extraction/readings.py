@@ -52,6 +52,19 @@ def row_readings(
     return found
 
 
+def mean_reading(
+    model: HookedModel, rows: Sequence[TokenRow], layers: Sequence[int], *, batch_size: int, live_hooks: bool = False
+) -> dict[int, Float[Tensor, " d_model"]]:
+    """The mean of the rows' activations by layer; no more than a batch is in memory at once."""
+    total: dict[int, Tensor] = {}
+    for _, found in batch_readings(model, rows, layers, batch_size=batch_size, live_hooks=live_hooks):
+        for layer, values in found.items():
+            # float64 so that the order of batches does not show in the mean
+            here = values.double().sum(0) if values.device.type != "mps" else values.sum(0)
+            total[layer] = total[layer] + here if layer in total else here
+    return {layer: (value / len(rows)).to(torch.float32) for layer, value in total.items()}
+
+
 def batch_readings(
     model: HookedModel, rows: Sequence[TokenRow], layers: Sequence[int], *, batch_size: int, live_hooks: bool = False
 ) -> Iterator[tuple[Int[Tensor, " batch"], Readings]]:

@@ -1,0 +1,87 @@
+"""Latent vectors: the one that makes a model say exactly a given text (Subramani et al., arXiv 2205.05124)."""
+
+from __future__ import annotations
+
+import torch
+
+from steerlens.errors import SteerlensError
+from steerlens.models import HookedModel, require_model
+from steerlens.steering.extraction.activations import which_layers
+from steerlens.steering.extraction.biased_runs import BiasedRuns, frozen, target_rows
+from steerlens.steering.extraction.class_directions import as_vectors
+from steerlens.steering.extraction.descent import descend
+from steerlens.steering.prompts import PromptLike, plain_prompt
+from steerlens.steering.vectors import SteeringVector
+
+# The logit by which every token must beat all others: greedy decoding, with a cache and batches of its own, rounds
+# otherwise than the search does.
+_MARGIN = 0.05
+
+
+def latent(
+    model: HookedModel,
+    target: str,
+    *,
+    prompt: PromptLike,
+    layer: int,
+    steps: int = 500,
+    lr: float = 0.05,
+    progress: bool | None = None,
+) -> SteeringVector:
+    """The one-position vector under which greedy decoding after the prompt says the target, if one was found.
+
+    The log-probability of the target is maximised over one vector added at every position after BOS (Subramani et al.,
+    arXiv 2205.05124, equation 2), by Adam from zero, until each of its tokens is the likeliest by a margin.
+    `vector.source["exact"]` says whether that was reached; else the vector is the one of the largest log-probability,
+    and `source["likeliest"]` the share of tokens that are the likeliest. Ctrl-C keeps the best so far.
+
+    Args:
+        target: the text to be said; it is taken as it stands, so begin it with a space where one belongs.
+        prompt: what it is said after.
+        layer: where the vector is added.
+        steps, lr: as of `trained`.
+
+    Raises:
+        SteerlensError: an empty target or prompt, layer out of range.
+    """
+    require_model(model)
+    (chosen,) = which_layers(model, layer, None)
+    for name, number in (("steps", steps), ("lr", lr)):
+        if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
+            raise SteerlensError(f"{name} must be above 0, got {number!r}")
+    (row,) = target_rows(model, [target], [prompt])
+    runs = BiasedRuns(model, chosen)
+    start = torch.zeros(int(model.cfg.d_model), device=model.cfg.device)
+
+    @torch.no_grad()
+    def check(bias: torch.Tensor) -> float:
+        log_probs, margins = runs.tokens(row, bias)
+        # Exact is better than any likelihood that is not.
+        return float("-inf") if float(margins.min()) > _MARGIN else -float(log_probs.mean())
+
+    with frozen(model):
+        found = descend(
+            lambda bias, step: -runs.log_probs([row], bias).mean() / (row.end - row.begin),
+            check,
+            start,
+            unit=runs.unit([row]),
+            steps=steps,
+            lr=lr,
+            patience=steps,
+            check_every=1,
+            progress=progress,
+        )
+        with torch.no_grad():
+            log_probs, margins = runs.tokens(row, found.best)
+    source = {
+        "method": "latent",
+        "target": target,
+        "prompt": plain_prompt(prompt),
+        "exact": bool(margins.min() > _MARGIN),
+        "likeliest": float((margins > 0).float().mean()),
+        "log_prob": float(log_probs.sum()),
+        "steps": found.best_step,
+        "interrupted": found.interrupted,
+        "cost": {"forward": runs.forward, "backward": runs.backward},
+    }
+    return as_vectors(model, {chosen: found.best}, label=f"latent ({target.strip()!r:.40})", source=source)[chosen]
