@@ -272,6 +272,10 @@ def path_to(value: object, name: str = "path") -> Path:
     if "\0" in given:
         raise SteerlensError(f"{name} {shown(given)} holds a NUL character, which no path can")
     try:
+        os.fsencode(given)
+    except UnicodeEncodeError:
+        raise SteerlensError(f"{name} {shown(given)} holds half a surrogate pair, which no path can") from None
+    try:
         return Path(given).expanduser()
     except (RuntimeError, KeyError):
         raise SteerlensError(

@@ -45,7 +45,7 @@ def named_tokens(model: HookedModel, words: Words, *, pieces: Pieces = "error") 
 def followed_tokens(model: HookedModel, words: Words, *, pieces: Pieces = "error") -> dict[int, str]:
     """As `named_tokens`, but an empty list names none."""
     choice("pieces", pieces, ("error", "first", "all"))
-    if not isinstance(words, str) and getattr(words, "__len__", lambda: 1)() == 0:
+    if isinstance(words, list | tuple) and not words:
         return {}
     return named_tokens(model, words, pieces=pieces)
 

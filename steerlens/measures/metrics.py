@@ -274,7 +274,7 @@ class _Repetition:
 
 
 def _named(name: str | None, default: str) -> str:
-    return default if name is None or name == "" else read_text("name", name)
+    return default if name is None or (isinstance(name, str) and not name) else read_text("name", name)
 
 
 def _chosen(given: tuple[str, ...], literal: bool) -> tuple[tuple[str, ...], str]:

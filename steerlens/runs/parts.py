@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from steerlens.arguments import choice
 from steerlens.engine.generation import check_job, generate
 from steerlens.engine.sampling import conditions_together
 from steerlens.engine.sampling_settings import Sampling
-from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, end_ids, fingerprint
 from steerlens.progress import progress_bar
 from steerlens.runs.cluster import generate_on_ray
@@ -143,5 +143,4 @@ def _on_ray(
 
 def check_engine(engine: str) -> None:
     """Nothing, if there is such an engine; raises SteerlensError otherwise."""
-    if engine not in ("local", "ray"):
-        raise SteerlensError(f"engine={engine!r} is unknown; use 'local' or 'ray'")
+    choice("engine", engine, ("local", "ray"))

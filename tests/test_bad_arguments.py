@@ -1,0 +1,392 @@
+"""Every public function, every parameter, many bad values: one line of SteerlensError, never anything else.
+
+The functions are found by walking `steerlens.__all__` and their signatures; what a parameter takes is known by its
+name. A new function needs a good call (`GOOD`), a new parameter a kind (`KINDS`), or this test fails: neither can be
+forgotten.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import config
+
+import steerlens as sl
+from steerlens import arguments
+from tests.conftest import KINDS as MODEL_KINDS
+from tests.conftest import live_hooks, loaded
+
+PROMPT = "I went up to my friend and said"
+
+
+def junk() -> list[Any]:
+    """Values that are most often wrong; where one is right, it is the function's to say."""
+    return [
+        *(None, True, -1, 1.5, math.nan, math.inf, 10**30, np.int64(1), np.float32(0.5), 1 + 2j),
+        *("", "x", "1", "\0", "\ud800", "\x1b[31mred\n", b"1", "~nobody-of-that-name/x"),
+        *([], [[]], [None], [1.5], ["x"], (1, "a"), {}, {"a": 1}, {1, 2}, range(0), (x for x in [1.5])),
+        *(object(), object, len, pd.DataFrame({"text": ["a"]}), np.zeros((2, 2)), np.array("x"), torch.ones(2, 2)),
+    ]
+
+
+# What no parameter of a kind takes. The junk above is tried as well, and may be taken.
+NEVER: dict[str, list[Any]] = {
+    "model": [None, "gpt2", 4, object(), {}],
+    "count": [0, -1, 1.5, math.nan, "1", True, [1], None],
+    "optional count": [0, -1, 1.5, math.nan, "1", True, [1]],
+    "seed": [None, "x", 1.5, True, 2**70, [1]],
+    "number": [None, "1", math.nan, math.inf, [1.0], 1j, 10**400],
+    "share": [-0.1, 1.1, math.nan, "0.5", [0.5]],
+    "bytes": ["1", math.nan, -1, [1], True],
+    "flag": ["no", 2, [], 0.5],
+    "optional flag": ["no", 2, [], 0.5],
+    "text": [None, 4, b"a", ["a"], "\ud800"],
+    "optional text": [4, b"a", ["a"], "\ud800"],
+    "choice": ["?", 4, ["?"], {}, math.nan],
+    "prompts": [None, 4, 1.5, [], [4.5], b"a", {"a"}, "", pd.DataFrame({"text": ["a"]}), [""]],
+    "optional prompts": [4, 1.5, [4.5], b"a", pd.DataFrame({"text": ["a"]})],
+    "several texts": [4, "a", [], [4.5], b"a", pd.DataFrame({"text": ["a"]}), {"a"}],
+    "steering": [4, "a", [4], [[]], object(), {}, math.nan],
+    "vector": [None, 4, "a", [], object()],
+    "what": [None, 4, "a", [], [4], object()],
+    "words": [None, 1.5, [1.5], [True], -1, 10**9, b"a", {}],
+    "layer": [-1, 99, 1.5, "1", True, [1]],
+    "layers": [4, [], [99], [1.5], "some", [True], {1: 2}, range(0)],
+    "required layers": [None, 4, [], [99], [1.5], "some", [True], {1: 2}, range(0)],
+    "numbers": [None, "14", b"1", [], ["1"], [math.nan], {}, {1.0}],
+    "placement": ["middle", 1.5, True, ["front"], math.nan],
+    "placements": [None, "front", [], ["middle"], 4, [1.5]],
+    "path": [None, 4, "", "a\0b", "~nobody-of-that-name/x", b"a", []],
+    "optional path": [4, "", "a\0b", "~nobody-of-that-name/x", b"a", []],
+    "metrics": [None, 4, "x", [4], ["x"], len],
+    "metric": [4, "no such metric", []],
+    "any": [],
+}
+KINDS = {
+    "model": "model",
+    "prompts": "prompts",
+    "prompt": "prompts",
+    "texts": "prompts",
+    "steering": "steering",
+    "vector": "vector",
+    "what": "what",
+    "wanted": "words",
+    "follow": "words",
+    "placement": "placement",
+    "placements": "placements",
+    "batch_size": "optional count",
+    "memory_budget": "bytes",
+    "surprise": "flag",
+    "use_cache": "flag",
+    "compile": "flag",
+    "damage": "flag",
+    "live_hooks": "flag",
+    "progress": "optional flag",
+    "stop_at_end": "flag",
+    "n": "count",
+    "max_new_tokens": "count",
+    "temperature": "number",
+    "top_k": "count",
+    "top_p": "share",
+    "frequency_penalty": "number",
+    "seed": "seed",
+    "sampling": "steering",
+    "stop": "any",
+    "layer": "layer",
+    "layers": "layers",
+    "coeffs": "numbers",
+    "pieces": "choice",
+    "control": "choice",
+    "by": "choice",
+    "min_prob": "share",
+    "positions": "choice",
+    "keep": "choice",
+    "draws": "count",
+    "shares": "numbers",
+    "positives": "several texts",
+    "negatives": "several texts",
+    "token": "any",
+    "positive": "any",
+    "negative": "any",
+    "pad": "text",
+    "path": "path",
+    "store": "optional path",
+    "engine": "choice",
+    "metrics": "metrics",
+    "metric": "metric",
+    "margin": "number",
+    "command": "any",
+    "contrast": "steering",
+    "pairing": "choice",
+    "center": "flag",
+    "kind": "choice",
+    "held_out": "any",
+    "injections": "vector",
+    "label": "text",
+    "values": "any",
+    "coeff": "number",
+    "source": "any",
+    "position": "count",
+    "device": "any",
+    "name": "optional text",
+    "literal": "flag",
+    "topic": "choice",
+    "unit": "choice",
+    "window": "count",
+    "words": "any",
+    "text": "text",
+    "function": "any",
+    "marked": "any",
+    "vectors": "steering",
+    "frame": "any",
+    "settings": "any",
+}
+# Where a name means something else.
+SPECIAL = {
+    ("SteeringVector", "label"): "any",
+    ("Condition", "injections"): "any",
+    ("generate", "top_k"): "optional count",
+    ("sweep", "top_k"): "optional count",
+    ("Sampling", "top_k"): "optional count",
+    ("score", "prompt"): "optional prompts",
+    ("magnitudes", "prompts"): "any",
+    ("magnitudes", "what"): "any",
+    ("magnitudes", "layers"): "required layers",
+    **{(name, "layers"): "required layers" for name in ("sweep", "layer_effect")},
+    **{(name, "batch_size"): "count" for name in ("mean_difference", "pca", "probe")},
+    ("SteeringVector", "model"): "vector",
+    ("SteeringVector", "placement"): "placement",
+    ("SteeringVector.at", "position"): "any",
+    ("metrics.words", "words"): "any",
+    ("Metric", "name"): "text",
+    ("metrics.spans", "words"): "any",
+    ("sweep", "metrics"): "metrics",
+    ("mean_difference", "negatives"): "any",
+    ("shift_parts", "top_k"): "count",
+}
+# Tested elsewhere, with a reason.
+EXCUSED = {
+    "HookedModel": "a protocol, which nobody calls",
+    "load_model": "reads files of all kinds: tests/models",
+    "explore": "a widget: tests/explorer",
+    "experiments": "a module, whose functions tests/experiments call",
+    "ContrastSet": "reads files of all kinds: tests/steering/test_contrast_sets.py",
+    "SteerlensError": "the error itself",
+    "Sweep": "made by sweep; its methods are walked",
+}
+METHODS = {
+    "SteeringVector": ("at", "on", "save", "load", "describe"),
+    "PromptPair": ("read", "padded"),
+    "Sweep": ("best", "effects", "front", "verdicts", "baseline", "plot", "report"),
+}
+# Right, but they take long, or ask for what is not installed.
+NOT_TRIED = {("compile", True)}
+
+
+@pytest.fixture(scope="module")
+def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
+    """Every public function with arguments that it takes."""
+    model = loaded("gpt2", MODEL_KINDS[0])
+    vector = sl.actadd(model, " love", " hate", layer=1)
+    contrast = sl.ContrastSet(("I love it", "So good", "Nice day"), ("I hate it", "So bad", "Foul day"))
+    few = {"n": 1, "max_new_tokens": 1}
+    swept = sl.sweep(model, vector, PROMPT, metrics=[sl.metrics.length()], **few, progress=False)
+    text = {"model": model, "prompts": PROMPT}
+    steered = {**text, "steering": vector}
+    table: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+        "actadd": (sl.actadd, {"model": model, "positive": " love", "negative": " hate", "layer": 1}),
+        "mean_difference": (
+            sl.mean_difference,
+            {"model": model, "positives": ["a b"], "negatives": ["b a"], "layer": 1},
+        ),
+        "pca": (sl.pca, {"model": model, "contrast": contrast, "layer": 1}),
+        "probe": (sl.probe, {"model": model, "contrast": contrast, "layer": 1, "held_out": 0}),
+        "generate": (sl.generate, {**steered, **few}),
+        "next_token_logits": (sl.next_token_logits, steered),
+        "score": (sl.score, {"model": model, "texts": PROMPT, "steering": vector}),
+        "sweep": (
+            sl.sweep,
+            {**text, "what": vector, "metrics": [sl.metrics.length()], **few, "progress": False, "layers": [1]},
+        ),
+        "logit_shift": (sl.logit_shift, steered),
+        "shift_parts": (sl.shift_parts, steered),
+        "layer_lens": (sl.layer_lens, steered),
+        "layer_effect": (sl.layer_effect, {**text, "what": vector, "wanted": " wedding"}),
+        "magnitudes": (sl.magnitudes, {**text, "what": vector}),
+        "position_effect": (sl.position_effect, {**text, "vector": vector, "wanted": " wedding"}),
+        "dimension_effect": (sl.dimension_effect, {**text, "vector": vector, "wanted": " wedding", "shares": [0.5]}),
+        "token_map": (sl.token_map, {"model": model, "prompt": PROMPT, "steering": vector}),
+        "read_store": (sl.read_store, {"path": "filled.sqlite"}),
+        "steer": (_steered, {"model": model, "vectors": vector}),
+        "Condition": (sl.Condition, {"injections": (sl.Injection(vector),)}),
+        "Injection": (sl.Injection, {"vector": vector}),
+        "PromptPair": (sl.PromptPair, {"positive": "a", "negative": "b"}),
+        "Sampling": (sl.Sampling, {}),
+        "SteeringVector": (
+            sl.SteeringVector,
+            {"values": vector.values, "layer": 1, "model": vector.model},
+        ),
+        "SteeringVector.at": (vector.at, {"position": 0}),
+        "SteeringVector.on": (vector.on, {"placement": "back"}),
+        "SteeringVector.save": (vector.save, {"path": "a.safetensors"}),
+        "SteeringVector.load": (sl.SteeringVector.load, {"path": "kept.safetensors"}),
+        "SteeringVector.describe": (vector.describe, {}),
+        "PromptPair.read": (sl.PromptPair("a", "b").read, {"model": model}),
+        "PromptPair.padded": (sl.PromptPair("a", "b").padded, {"model": model}),
+        "Sweep.best": (swept.best, {}),
+        "Sweep.effects": (swept.effects, {}),
+        "Sweep.front": (swept.front, {}),
+        "Sweep.verdicts": (swept.verdicts, {}),
+        "Sweep.baseline": (swept.baseline, {}),
+        "Sweep.plot": (swept.plot, {}),
+        "Sweep.report": (swept.report, {"path": "page.html"}),
+        "metrics.words": (lambda words, **k: sl.metrics.words(words, **k), {"words": "cat"}),
+        "metrics.word_count": (lambda words, **k: sl.metrics.word_count(words, **k), {"words": "cat"}),
+        "metrics.topic": (sl.metrics.topic, {"topic": "war"}),
+        "metrics.length": (sl.metrics.length, {}),
+        "metrics.distinct_n": (sl.metrics.distinct_n, {}),
+        "metrics.repetition": (sl.metrics.repetition, {}),
+        "metrics.spans": (sl.metrics.spans, {"text": "a cat", "words": ["cat"]}),
+        "Metric": (sl.metrics.Metric, {"name": "x", "kind": "mean", "function": lambda texts: np.zeros(len(texts))}),
+    }
+    return table
+
+
+def _steered(model: Any, vectors: Any, **options: Any) -> None:
+    with sl.steer(model, vectors, **options), torch.no_grad():
+        model(torch.tensor([[1, 2, 3, 4, 5]]))
+
+
+def public() -> Iterator[tuple[str, Any]]:
+    """Name and object of all that the package offers and that can be called."""
+    for name in sl.__all__:
+        value = getattr(sl, name)
+        if name in EXCUSED and name not in METHODS:
+            continue
+        if inspect.isfunction(value) or (inspect.isclass(value) and name not in EXCUSED):
+            yield name, value
+        for method in METHODS.get(name, ()):
+            yield f"{name}.{method}", getattr(value, method)
+        if inspect.isclass(value) and name not in EXCUSED:
+            found = {key for key, one in vars(value).items() if not key.startswith("_") and callable(one)}
+            static = {key for key, one in vars(value).items() if isinstance(one, staticmethod | classmethod)}
+            assert found | static <= set(METHODS.get(name, ())), f"{name} has methods that METHODS does not name"
+    for name, value in vars(sl.metrics).items():
+        if inspect.isfunction(value) and not name.startswith("_") and value.__module__ == sl.metrics.__name__:
+            yield f"metrics.{name}", value
+    yield "Metric", sl.metrics.Metric
+
+
+def parameters(value: Any) -> list[str]:
+    """The names of what a function takes, without `self`."""
+    return [name for name in inspect.signature(value).parameters if name != "self"]
+
+
+NAMES = [name for name, _ in public()]
+
+
+def test_nothing_public_is_left_out(good: dict[str, Any]) -> None:
+    for name, value in public():
+        assert name in good, f"{name} is new: give it a good call"
+        for parameter in parameters(value):
+            kind = SPECIAL.get((name, parameter), KINDS.get(parameter))
+            assert kind in NEVER, f"{parameter} of {name} is new: give it a kind"
+    callables = {name for name in sl.__all__ if callable(getattr(sl, name)) and name != "Placement"}
+    assert callables - set(EXCUSED) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_arguments_are_told_in_one_line(
+    name: str, good: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As users have it: shapes in signatures are not checked, and every value reaches the function's own door.
+    monkeypatch.setattr(config, "jaxtyping_disable", True)
+    monkeypatch.chdir(tmp_path)
+    function, arguments = good[name]
+    model = loaded("gpt2", MODEL_KINDS[0])
+    vector = sl.actadd(model, " love", " hate", layer=1)
+    vector.save("kept.safetensors")
+    if name == "read_store":
+        sl.sweep(model, vector, PROMPT, store="filled.sqlite", metrics=[sl.metrics.length()], n=1, max_new_tokens=1)
+    before = live_hooks(model)
+    failures = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        function(**arguments)
+        for parameter in parameters(dict(public())[name]):
+            kind = SPECIAL.get((name, parameter), KINDS[parameter])
+            for refused, value in [(True, one) for one in NEVER[kind]] + [(False, one) for one in junk()]:
+                if isinstance(value, bool) and (parameter, value) in NOT_TRIED:
+                    continue
+                what = f"{name}({parameter}={str(value)[:40]!r})"
+                try:
+                    function(**{**arguments, parameter: value})
+                except sl.SteerlensError as error:
+                    line = str(error)
+                    if not line or (not line.replace("\t", "").isprintable() and any(ord(c) < 32 for c in line)):
+                        failures.append(f"{what}: no line: {line!r}")
+                    if len(line) > 1600:
+                        failures.append(f"{what}: {len(line)} characters")
+                except Exception as error:
+                    failures.append(f"{what}: {type(error).__name__}: {str(error)[:80]}")
+                else:
+                    if refused:
+                        failures.append(f"{what} was taken")
+    assert live_hooks(model) == before
+    assert not failures, f"{len(failures)}:\n" + "\n".join(failures[:40])
+
+
+quick = settings(max_examples=200, deadline=None, derandomize=True)
+anything = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.binary(),
+    st.complex_numbers(),
+    st.lists(st.one_of(st.integers(), st.floats(), st.text()), max_size=3),
+    st.dictionaries(st.text(), st.integers(), max_size=2),
+    st.sampled_from([object, object(), np.zeros(3), np.float64("nan"), torch.tensor(3), torch.tensor(True), pd.NA]),
+)
+
+
+@quick
+@given(value=anything)
+def test_the_readers_give_what_they_say_or_one_line(value: Any) -> None:
+    readers: list[tuple[Callable[[Any], Any], type]] = [
+        (lambda x: arguments.whole_number("n", x, least=1, most=9), int),
+        (arguments.seed_number, int),
+        (lambda x: arguments.finite_number("x", x, above=0), float),
+        (lambda x: arguments.probability("p", x), float),
+        (lambda x: arguments.flag("f", x), bool),
+        (lambda x: arguments.text("t", x), str),
+        (lambda x: arguments.listed("l", x, of="things"), list),
+        (lambda x: arguments.texts("t", x), list),
+        (lambda x: arguments.numbers("c", x), list),
+        (lambda x: arguments.layer_number(x, 4), int),
+        (lambda x: arguments.layer_numbers(x, 4), list),
+        (lambda x: arguments.choice("c", x, ("a", None)), object),
+        (arguments.path_to, Path),
+        (arguments.shown, str),
+    ]
+    for reader, kind in readers:
+        try:
+            read = reader(value)
+        except sl.SteerlensError as error:
+            assert "\n" not in str(error) and len(str(error)) < 1600
+        else:
+            assert isinstance(read, kind)
+            if kind is float:
+                assert math.isfinite(read)
