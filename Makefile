@@ -8,6 +8,10 @@ WORKERS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
+# Threads that wait for each other leave the core to other work (PyTorch's would spin); what is set already stands.
+export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 0
+
 # With several workers each keeps to one thread, or they fight over the cores.
 PYTEST = $(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1 )$(1)/bin/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) )$(ARGS)
 
