@@ -135,7 +135,7 @@ def dimension_effect(
     shares = listed("shares", shares, of="shares of the dimensions")
     if not shares:
         raise SteerlensError("shares is empty; give at least one share of the dimensions, such as 0.5")
-    draws = whole_number("draws", draws, least=1)
+    draws = whole_number("draws", draws, least=1, most=10_000)
     seed = seed_number(seed)
     choice("keep", keep, ("random", "largest", "first"))
     conditions, named, kept = [Condition()], ["unsteered"], [0.0]

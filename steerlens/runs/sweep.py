@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import pandas as pd
 
-from steerlens.arguments import choice, finite_number, flag, numbers, path_to, shown
+from steerlens.arguments import choice, finite_number, flag, numbers, path_to, shown, text
 from steerlens.engine import Sampling, generate
 from steerlens.engine.sampling_settings import SamplingOptions, chosen_sampling, shows_sampling_options
 from steerlens.errors import SteerlensError
@@ -128,6 +128,7 @@ class Sweep:
         Raises:
             SteerlensError: the place cannot be written (checked before anything is drawn).
         """
+        command = None if command is None else text("command", command)
         from steerlens.reports.writing import write_page
         from steerlens.runs.sweep_page import sweep_page
 

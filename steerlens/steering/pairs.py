@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steerlens.arguments import text
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel
+from steerlens.models import HookedModel, require_model
 from steerlens.steering.prompts import Prompt, frozen_prompt, prompt_text, read_prompt
 from steerlens.steering.tokens import single_token, token_ids, token_strings
 
@@ -47,6 +47,7 @@ class PromptPair:
 
     def read(self, model: HookedModel) -> tuple[Prompt, Prompt]:
         """The two prompts as the model reads them, unpadded."""
+        require_model(model)
         first, second = (
             Prompt(tuple(token_ids(model, "")), "", "", 0) if prompt == "" else read_prompt(model, prompt)
             for prompt in (self.positive, self.negative)

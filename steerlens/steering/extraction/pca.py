@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlens.arguments import choice, flag, seed_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.steering.contrast_sets import ContrastSet
@@ -87,6 +88,8 @@ def pca(
     """
     require_model(model)
     chosen = which_layers(model, layer, layers)
+    choice("pairing", pairing, ("pairs", "random"))
+    center, live_hooks, seed = flag("center", center), flag("live_hooks", live_hooks), seed_number(seed)
     check_pairs(contrast, pairing)
     found = contrast_readings(model, contrast, chosen, token=token, batch_size=batch_size, live_hooks=live_hooks)
     directions, shares = {}, {}

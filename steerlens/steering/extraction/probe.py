@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlens.arguments import choice, flag, seed_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.steering.contrast_sets import ContrastSet
@@ -91,8 +92,8 @@ def probe(
     """
     require_model(model)
     chosen = which_layers(model, layer, layers)
-    if kind not in KINDS:
-        raise SteerlensError(f"kind={kind!r} is unknown; use one of {', '.join(KINDS)}")
+    choice("kind", kind, tuple(KINDS))
+    live_hooks, seed = flag("live_hooks", live_hooks), seed_number(seed)
     train, test = train_and_test(contrast, held_out, seed)
     options = {"batch_size": batch_size, "live_hooks": live_hooks}
     learned = contrast_readings(model, train, chosen, token=token, **options)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 from steerlens.errors import SteerlensError
@@ -35,7 +36,7 @@ class TokenRow:
 def check_token(token: object) -> None:
     """Nothing, if `token` is a choice of tokens; raises SteerlensError otherwise."""
     known = token in ("last", "differing", "completion") if isinstance(token, str) else False
-    number = hasattr(token, "__index__") and not isinstance(token, bool)
+    number = isinstance(token, Integral) and not isinstance(token, bool)
     if not (known or number or isinstance(token, slice)):
         raise SteerlensError(
             f"token={token!r} is unknown; use 'last', 'differing', 'completion', a token's number, or a slice"
