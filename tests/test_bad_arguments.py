@@ -74,6 +74,7 @@ NEVER: dict[str, list[Any]] = {
     "any": [],
 }
 KINDS = {
+    "system": "text",
     "model": "model",
     "prompts": "prompts",
     "prompt": "prompts",
@@ -154,6 +155,7 @@ KINDS = {
 }
 # Where a name means something else.
 SPECIAL = {
+    ("with_system", "prompt"): "any",
     ("SteeringVector", "label"): "any",
     ("Condition", "injections"): "any",
     ("generate", "top_k"): "optional count",
@@ -228,6 +230,7 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "dimension_effect": (sl.dimension_effect, {**text, "vector": vector, "wanted": " wedding", "shares": [0.5]}),
         "token_map": (sl.token_map, {"model": model, "prompt": PROMPT, "steering": vector}),
         "read_store": (sl.read_store, {"path": "filled.sqlite"}),
+        "with_system": (sl.with_system, {"system": "Be brief.", "prompt": "Hello"}),
         "steer": (_steered, {"model": model, "vectors": vector}),
         "Condition": (sl.Condition, {"injections": (sl.Injection(vector),)}),
         "Injection": (sl.Injection, {"vector": vector}),

@@ -20,7 +20,7 @@ from steerlens.analysis.named_tokens import Pieces, Words, followed_tokens
 from steerlens.analysis.prompt_mean import PromptMean
 from steerlens.arguments import choice, finite_number, whole_number
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, for_one_thread
+from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Condition, Placement, Steering
 from steerlens.steering.prompts import PromptLike, read_prompts
@@ -127,6 +127,7 @@ def logit_shift(
         SteerlensError: nothing steered, an empty prompt, a word of several tokens, `top_k` beyond the vocabulary, a
             vector that does not fit.
     """
+    require_model(model)
     given = read_prompts(model, prompts)
     texts = [prompt.text for prompt in given]
     conditions = against_unsteered(steering, placement=placement)

@@ -132,7 +132,7 @@ def dimension_effect(
         SteerlensError: a share outside 0 to 1, no shares, no wanted token, an empty prompt.
     """
     given, tokens = _start(model, vector, prompts, wanted, pieces)
-    shares = listed("shares", shares, of="shares of the dimensions")
+    shares = [probability("a share of dimensions", one) for one in listed("shares", shares, of="shares of dimensions")]
     if not shares:
         raise SteerlensError("shares is empty; give at least one share of the dimensions, such as 0.5")
     draws = whole_number("draws", draws, least=1, most=10_000)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steerlens.arguments import shown, text
+from steerlens.arguments import listed, shown, text
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 from steerlens.steering.tokens import tokenizer_of
@@ -74,7 +74,8 @@ def with_system(system: str, prompt: str | Sequence[Mapping[str, str] | Message]
     Args:
         prompt: a text, which becomes the user's turn, or a chat, whose own system message makes way.
     """
-    chat = (Message("user", prompt),) if isinstance(prompt, str) else read_chat(prompt)
+    system = text("system", system)
+    chat = (Message("user", prompt),) if isinstance(prompt, str) else read_chat(listed("prompt", prompt, of="messages"))
     rest = chat[1:] if chat[0].role == "system" else chat
     return [message.as_dict() for message in (Message("system", system), *rest)]
 
