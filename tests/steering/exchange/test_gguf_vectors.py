@@ -1,0 +1,77 @@
+"""GGUF control vectors, against the gguf package and repeng's own reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import steerlens as sl
+from steerlens.models import stamp
+from steerlens.steering.exchange import load_gguf, save_gguf
+from tests import reference
+
+pytest.importorskip("gguf")
+
+
+def vector(model: Any, *, seed: int = 0, **fields: Any) -> sl.SteeringVector:
+    values = torch.randn(1, reference.D_MODEL, generator=torch.Generator().manual_seed(seed))
+    return sl.SteeringVector(values, **{"layer": 2, "model": stamp(model), "placement": "all", **fields})
+
+
+def test_another_reader_finds_the_directions(any_model: Any, tmp_path: Path) -> None:
+    import gguf
+
+    one, two = vector(any_model), vector(any_model, seed=1)
+    path = save_gguf([3 * one, two], tmp_path / "v.gguf", model_hint="gpt2")
+    reader = gguf.GGUFReader(str(path))
+    (tensor,) = reader.tensors
+    assert tensor.name == "direction.1"  # the output of block 1 is the input of block 2
+    assert torch.equal(torch.tensor(tensor.data.copy()), (3 * one + two).values[0])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["v.gguf"]
+
+
+def test_repeng_reads_it(any_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np, "float_", np.float64, raising=False)  # repeng 0.4 names it; NumPy 2 has it no more
+    repeng = pytest.importorskip("repeng")
+    one = vector(any_model)
+    read = repeng.ControlVector.import_gguf(save_gguf(one, tmp_path / "v.gguf", model_hint="gpt2"))
+    assert read.model_type == "gpt2"
+    assert list(read.directions) == [1]
+    assert torch.equal(torch.tensor(read.directions[1].copy()), one.values[0])
+    read.export_gguf(tmp_path / "back.gguf")
+    assert torch.equal(load_gguf(any_model, tmp_path / "back.gguf")[2].values, one.values)
+
+
+def test_it_comes_back_as_a_foreign_vector(any_model: Any, tmp_path: Path) -> None:
+    one = vector(any_model)
+    (back,) = load_gguf(any_model, save_gguf(one, tmp_path / "v.gguf")).values()
+    assert torch.equal(back.values, one.values)
+    assert (back.layer, back.placement, back.model) == (2, "all", stamp(any_model))
+    assert back.source["method"] == "foreign"
+
+
+def test_what_the_format_cannot_say_is_refused(any_model: Any, tmp_path: Path) -> None:
+    for bad, words in (
+        (vector(any_model, layer=1), "no direction for layer 1"),
+        (vector(any_model, placement="front"), "is placed at 'front'"),
+        (sl.actadd(any_model, "Love", "Hate", layer=2), "at every position"),
+    ):
+        with pytest.raises(sl.SteerlensError, match=words):
+            save_gguf(bad, tmp_path / "v.gguf")
+    with pytest.raises(sl.SteerlensError, match="there is no vector to save"):
+        save_gguf([], tmp_path / "v.gguf")
+    with pytest.raises(sl.SteerlensError, match="cannot write"):
+        save_gguf(vector(any_model), tmp_path / "none" / "v.gguf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_are_none(any_model: Any, tmp_path: Path) -> None:
+    with pytest.raises(sl.SteerlensError, match="no file at"):
+        load_gguf(any_model, tmp_path / "v.gguf")
+    (tmp_path / "v.gguf").write_bytes(b"no gguf at all, whatever its name says, and some more bytes")
+    with pytest.raises(sl.SteerlensError, match="is no GGUF file"):
+        load_gguf(any_model, tmp_path / "v.gguf")
