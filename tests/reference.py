@@ -5,7 +5,7 @@ No padding, no cache, no TransformerLens, nothing of steerlens: what these funct
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -109,6 +109,90 @@ def log_probs(hf_model: Any, ids: Sequence[int], additions: Mapping[int, Tensor]
             handle = blocks(hf_model)[layer].register_forward_pre_hook(adder(values), with_kwargs=True)
             stack.callback(handle.remove)
         return hf_model(torch.tensor([list(ids)]), use_cache=False).logits[0].log_softmax(-1)
+
+
+def _parts(block: Any) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """The attention of a block, the map that its heads' outputs go through, and what ends its MLP."""
+    attention = block.attn if hasattr(block, "attn") else block.self_attn
+    out = next(getattr(attention, name) for name in ("c_proj", "o_proj", "out_proj") if hasattr(attention, name))
+    return attention, out, block.mlp if hasattr(block, "mlp") else block.fc2
+
+
+def _on_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Any:
+    def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
+
+    return module.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def _on_output(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Any:
+    def hook(module: nn.Module, args: Any, out: Any) -> Any:
+        return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
+
+    return module.register_forward_hook(hook)
+
+
+@torch.no_grad()
+def changed_log_probs(
+    hf_model: Any, ids: Sequence[int], changes: Sequence[tuple[int, str, Callable[[Tensor], Tensor]]]
+) -> Tensor:
+    """Next-token log-probabilities at every position, [pos vocab], with (layer, site, change) done one after the other.
+
+    `change` takes and returns an activation [pos width].
+    """
+    with ExitStack() as stack:
+        for layer, site, change in changes:
+            block = blocks(hf_model)[layer]
+            attention, out, mlp = _parts(block)
+
+            def whole(x: Tensor, change: Callable[[Tensor], Tensor] = change) -> Tensor:
+                return change(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+
+            if site == "resid_mid":  # there is no module to hook: what attention adds brings the change along
+                entering: list[Tensor] = []
+
+                def keep(x: Tensor, entering: list[Tensor] = entering) -> Tensor:
+                    entering[:] = [x]
+                    return x
+
+                def middle(x: Tensor, entering: list[Tensor] = entering, whole: Any = whole) -> Tensor:
+                    return whole(entering[0] + x) - entering[0]
+
+                handles = [_on_input(block, keep), _on_output(attention, middle)]
+            elif site in ("resid_pre", "z"):
+                handles = [_on_input(block if site == "resid_pre" else out, whole)]
+            else:
+                handles = [_on_output({"attn_out": attention, "mlp_out": mlp, "resid_post": block}[site], whole)]
+            for handle in handles:
+                stack.callback(handle.remove)
+        return hf_model(torch.tensor([list(ids)]), use_cache=False).logits[0].log_softmax(-1)
+
+
+def operated(
+    x: Tensor, v: Tensor, operation: str, *, heads: int = 1, value: float | None = None, mean: Tensor | None = None
+) -> Tensor:
+    """What an operation makes of activations [pos width], head by head, written out from its formula."""
+    parts = []
+    for head, (one, row) in enumerate(zip(x.chunk(heads, -1), v.chunk(heads, -1), strict=True)):
+        if not row.any():
+            parts.append(one)
+            continue
+        unit = row / row.norm()
+        without = one - (one @ unit)[:, None] * unit
+        if operation == "add":
+            made = one + row
+        elif operation == "add_keep_norm":
+            made = (one + row) * (one.norm(dim=-1) / (one + row).norm(dim=-1))[:, None]
+        elif operation == "ablate":
+            made = without
+        elif operation == "clamp":
+            made = without + (row if value is None else value * unit)
+        else:
+            made = without + (mean.chunk(heads, -1)[head] @ unit) * unit + row
+        parts.append(made)
+    return torch.cat(parts, -1)
 
 
 def greedy(hf_model: Any, ids: Sequence[int], n: int, additions: Any = None) -> list[int]:

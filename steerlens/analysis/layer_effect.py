@@ -182,6 +182,8 @@ def _norms(model: HookedModel, prompts: Sequence[Prompt], conditions: Sequence[C
             row = dict.fromkeys(_NORMS, float("nan"))
             for injection in condition.injections:
                 vector = injection.vector
+                if vector.site != "resid_pre" or injection.operation != "add":
+                    continue  # no norm of the stream at a block's input to compare with
                 here = stream[vector.layer]
                 own = vector.norms.cpu()
                 places = injected_rows(model, injection, row_ids)

@@ -11,7 +11,7 @@ import torch
 from steerlens.analysis.compared import shared_columns
 from steerlens.analysis.injected import injected_rows
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, for_one_thread, kept_values, require_model, resid_pre_hook
+from steerlens.models import HookedModel, for_one_thread, kept_values, require_model, site_hook
 from steerlens.steering import Condition, Placement, Steering, SteeringVector, as_condition, steer
 from steerlens.steering.pairs import PromptPair
 from steerlens.steering.prompts import PromptLike, read_prompt
@@ -41,7 +41,7 @@ class TokenMap:
             position (BOS at 0), token (of the prompt), injected (bool), row (of the vector; NA where nothing goes),
             positive, negative (the tokens that the row was extracted from; "" where unknown), positive_padded,
             negative_padded (bool: the token is padding), norm (of the row as injected, 0 where nothing goes),
-            resid_norm (of the unsteered residual stream there, at the input of the layer), ratio.
+            resid_norm (of the unsteered activation there, at the vector's site), ratio.
         prompt: the steered prompt.
     """
 
@@ -146,7 +146,7 @@ def token_map(
     rows: list[dict[str, object]] = []
     for number, injection in enumerate(condition.injections):
         vector = injection.vector
-        name = resid_pre_hook(vector.layer)
+        name = site_hook(vector.layer, vector.site)
         stream = _input_of(model, tokens, mask, name)
         with steer(model, Condition((injection,))) as receipts:
             model(tokens, attention_mask=mask)
@@ -184,10 +184,10 @@ def token_map(
 
 
 def _input_of(model: HookedModel, tokens: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
-    """The unsteered residual stream at a hook point, [pos d_model]."""
+    """The unsteered activation at a hook point, [pos width]."""
     with kept_values(model, [name]) as kept:
         model(tokens, return_type=None, attention_mask=mask)
-    return kept[name][0].float()
+    return kept[name].reshape(tokens.shape[1], -1).float()
 
 
 def _made_of(model: HookedModel, vector: SteeringVector) -> list[tuple[str, str, bool, bool]] | None:

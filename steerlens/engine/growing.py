@@ -26,7 +26,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlens.engine.growths import Bank, Growth
-from steerlens.models import HookedModel, is_bridge, resid_pre_hook, stamp
+from steerlens.models import HookedModel, Site, changing_at, is_bridge, put_on, resid_pre_hook, stamp
+from steerlens.steering.changing import Turn
+from steerlens.steering.conditions import Injection
 from steerlens.steering.vectors import SteeringVector
 
 # What was found out by trying, by model; the key says under which settings.
@@ -60,9 +62,15 @@ def walk_blocks(
     for layer in range(start, model.cfg.n_layers):
         if layer == hand_on:
             handed_on = resid[: len(tokens)].clone()  # the clean rows are the first for as long as they are there
-        if layer in at_layer:
-            resid = at_layer[layer].of(resid, bank)
-        if layer < model.cfg.n_layers - 1 or wanted_from == 0:
+        growth = at_layer.get(layer)
+        if growth is not None:
+            resid = growth.of(resid, bank)
+        if growth is not None and growth.inside:
+            with ExitStack() as stack:
+                _change_inside(model, stack, growth, bank)
+                resid = model.blocks[layer](resid)
+            resid = resid if layer < model.cfg.n_layers - 1 else resid[:, wanted_from:]
+        elif layer < model.cfg.n_layers - 1 or wanted_from == 0:
             resid = model.blocks[layer](resid)
         elif _keys_stand_alone(model.cfg):
             resid = _tail(model.blocks[layer], resid, wanted_from)
@@ -81,6 +89,7 @@ def grow_by_hooks(
             _on(model, stack, 0, lambda resid: embedded)
         for growth in growths:
             _on(model, stack, growth.layer, lambda resid, growth=growth: growth.of(resid, bank))
+            _change_inside(model, stack, growth, bank)
         return model(tokens[:1], use_cache=False, **options)
 
 
@@ -93,6 +102,7 @@ def run_all_rows(
     with ExitStack() as stack:
         for growth in growths:
             _on(model, stack, growth.layer, lambda resid, growth=growth: growth.of(resid, bank))
+            _change_inside(model, stack, growth, bank)
         return model(tokens, **options)
 
 
@@ -126,11 +136,12 @@ def can_grow_by_hooks(model: HookedModel) -> bool:
 def _grows(model: Any) -> bool:
     layer, device = model.cfg.n_layers - 1, model.cfg.device
     values = torch.linspace(-3.0, 3.0, model.cfg.d_model)[None]
-    bank = Bank([SteeringVector(values, layer, stamp(model))])
+    bank = Bank([Injection(SteeringVector(values, layer, stamp(model)))])
 
     def growth(sources: list[int] | None) -> Growth:
         turn = torch.tensor([[2, 3], [1, 1], [0, 0]])
-        return Growth(layer, None if sources is None else torch.tensor(sources), [turn]).to(device)
+        found = None if sources is None else torch.tensor(sources)
+        return Growth(layer, found, {"resid_pre": [Turn("add", turn)]}, 2).to(device)
 
     tokens = torch.tensor([[1, 2], [3, 1]], device=device) % int(model.cfg.d_vocab)
     expected = run_all_rows(model, tokens.repeat(2, 1), [growth(None)], bank).float()
@@ -170,6 +181,17 @@ def _on(model: Any, stack: ExitStack, layer: int, change: Any) -> None:
     point = model.hook_dict[resid_pre_hook(layer)]
     # PyTorch's own hook on the hook point: behind those that are there already, and in nobody's books.
     stack.callback(point.register_forward_hook(lambda module, args, resid: change(resid)).remove)
+
+
+def _change_inside(model: Any, stack: ExitStack, growth: Growth, bank: Bank) -> None:
+    """Let a growth act inside its block until the stack unwinds."""
+    for site in growth.inside:
+
+        def act(x: Tensor, site: Site = site) -> Tensor:
+            return growth.at(site, x, bank)
+
+        for name, function in changing_at(model, growth.layer, site, act):
+            stack.callback(put_on(model, name, function))
 
 
 def _keys_stand_alone(cfg: Any) -> bool:

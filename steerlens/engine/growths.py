@@ -9,41 +9,43 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steerlens.engine.jobs import Batch, Branch, Passage
-from steerlens.models import HookedModel
-from steerlens.steering.adding import Turn, add_, in_turns
+from steerlens.engine.jobs import Batch, Branch, Passage, recipe
+from steerlens.models import SITES, HookedModel, Site
 from steerlens.steering.beginnings import after_bos
+from steerlens.steering.changing import Turn, change_, in_turns
 from steerlens.steering.conditions import Injection
+from steerlens.steering.operations import Kind, Table, joined
 from steerlens.steering.placement import Placement, bounds, check_fit, first_positions, is_range
-from steerlens.steering.vectors import SteeringVector
 
 
 class Bank:
-    """The values of all vectors of a job, one table per layer, moved to the residual stream's device and dtype once."""
+    """What all injections of a job need, one table per layer and site, moved to each device and dtype once."""
 
-    def __init__(self, vectors: Iterable[SteeringVector]) -> None:
-        self._vectors: dict[int, list[SteeringVector]] = {}
-        self._begin: dict[int, int] = {}
-        sizes: dict[int, int] = {}
-        for vector in vectors:
-            if id(vector) not in self._begin:
-                self._begin[id(vector)] = sizes.get(vector.layer, 0)
-                sizes[vector.layer] = sizes.get(vector.layer, 0) + vector.n_positions
-                self._vectors.setdefault(vector.layer, []).append(vector)
-        self._ready: dict[tuple[int, torch.device, torch.dtype], Tensor] = {}
+    def __init__(self, injections: Iterable[Injection]) -> None:
+        self._injections: dict[tuple[int, Site], list[Injection]] = {}
+        self._begin: dict[tuple[object, ...], int] = {}
+        sizes: dict[tuple[int, Site], int] = {}
+        for injection in injections:
+            vector, key = injection.vector, recipe(injection)
+            if key not in self._begin:
+                place = (vector.layer, vector.site)
+                self._begin[key] = sizes.get(place, 0)
+                sizes[place] = sizes.get(place, 0) + vector.n_positions
+                self._injections.setdefault(place, []).append(injection)
+        self._ready: dict[tuple[int, Site, torch.device, torch.dtype], Table] = {}
 
-    def begin(self, vector: SteeringVector) -> int:
-        """The row of its layer's table at which a vector begins."""
-        return self._begin[id(vector)]
+    def begin(self, injection: Injection) -> int:
+        """The row of its table at which an injection begins."""
+        return self._begin[recipe(injection)]
 
-    def values_like(self, resid: Tensor, layer: int) -> Float[Tensor, "rows d_model"]:
-        """The table of a layer."""
-        key = (layer, resid.device, resid.dtype)
+    def table_like(self, x: Tensor, layer: int, site: Site) -> Table:
+        """The table of a site of a layer."""
+        key = (layer, site, x.device, x.dtype)
         if key not in self._ready:
             # Vectors may live on several devices; they are joined where most of the work of moving is saved.
-            values = [vector.values for vector in self._vectors[layer]]
-            together = torch.cat([value.to(values[0].device) for value in values])
-            self._ready[key] = together.to(device=resid.device, dtype=resid.dtype)
+            tables = [injection.table() for injection in self._injections[layer, site]]
+            home = tables[0].values.device
+            self._ready[key] = joined([one.to(home, torch.float32) for one in tables]).to(x.device, x.dtype)
         return self._ready[key]
 
 
@@ -68,31 +70,47 @@ class Prompts:
 
 @dataclass
 class Growth:
-    """What happens to a batch at the input of one layer.
+    """What happens to a batch in one layer.
 
     Attributes:
         layer: the layer.
-        sources: for every row after it, the row before it that it goes on from; None if the rows stay.
-        turns: what is added where, of the layer's table.
+        sources: for every row after its input, the row before it that it goes on from; None if the rows stay.
+        turns: what is changed where, by site, of the site's table.
+        width: how many tokens a row has.
     """
 
     layer: int
     sources: Int[Tensor, " rows"] | None
-    turns: list[Turn]
+    turns: dict[Site, list[Turn]]
+    width: int
+
+    @property
+    def inside(self) -> list[Site]:
+        """The sites behind the block's input at which something is changed, in their order."""
+        return [site for site in self.turns if site != "resid_pre"]
 
     def to(self, device: torch.device | str) -> Growth:
         """The same with its indices on `device`."""
         self.sources = None if self.sources is None else self.sources.to(device)
-        self.turns = [turn.to(device) for turn in self.turns]
+        self.turns = {site: [turn.to(device) for turn in turns] for site, turns in self.turns.items()}
         return self
 
     def of(self, resid: Float[Tensor, "batch pos d_model"], bank: Bank) -> Float[Tensor, "rows pos d_model"]:
-        """The residual stream after it, as a new tensor."""
+        """The residual stream after the layer's input, as a new tensor."""
         self.to(resid.device)  # of a model spread over several devices, where each layer has its own
         grown = resid.clone() if self.sources is None else resid.index_select(0, self.sources)
-        if self.turns:
-            add_(grown, self.turns, bank.values_like(resid, self.layer))
+        self._change_(grown, "resid_pre", bank)
         return grown
+
+    def at(self, site: Site, x: Float[Tensor, "*rows_pos width"], bank: Bank) -> Float[Tensor, "*rows_pos width"]:
+        """An activation after a site inside the block, as a new tensor (OPT's MLP lays all tokens in one row)."""
+        changed = x.clone(memory_format=torch.contiguous_format)
+        self._change_(changed.view(-1, self.width, x.shape[-1]), site, bank)
+        return changed
+
+    def _change_(self, x: Tensor, site: Site, bank: Bank) -> None:
+        if turns := self.turns.get(site):
+            change_(x, turns, bank.table_like(x, self.layer, site))
 
 
 def grown(
@@ -154,7 +172,7 @@ def _growth(
     """The rows, columns and table entries of injections into the branches at the given places."""
     n = len(prompts.lengths)
     within = torch.arange(n)
-    places = []
+    changes: dict[Site, list[tuple[Kind, Tensor]]] = {}
     known: dict[tuple[object, int], tuple[Tensor, Tensor, Tensor]] = {}
     for place, injection in additions:
         placement, span = injection.placement, injection.vector.n_positions
@@ -162,12 +180,13 @@ def _growth(
         if (placement, span) not in known:
             known[placement, span] = _touched(placement, span, prompts, width)
         row, column, entry = known[placement, span]
-        begin = bank.begin(injection.vector)
-        places.append(torch.stack([place * n + row, column, begin + entry]))
+        here = torch.stack([place * n + row, column, bank.begin(injection) + entry])
+        changes.setdefault(injection.vector.site, []).append((injection.kind, here))
     row_sources = None
     if sources is not None:
         row_sources = (torch.tensor(sources, dtype=torch.long)[:, None] * n + within).flatten()
-    return Growth(layer, row_sources, in_turns(torch.cat(places, dim=1)) if places else [])
+    turns = {site: in_turns(changes[site]) for site in sorted(changes, key=list(SITES).index)}
+    return Growth(layer, row_sources, turns, width)
 
 
 def _touched(placement: Placement, span: int, prompts: Prompts, width: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-from steerlens.models import HookedModel
+from steerlens.models import SITES, HookedModel
 from steerlens.steering.conditions import Condition, Injection, check_conditions
-from steerlens.steering.vectors import SteeringVector
 
 # Padding that is run through the model for nothing: allowed up to this share of a batch …
 _PADDING_SHARE = 0.2
@@ -96,22 +95,21 @@ class Tree:
         for condition in conditions:
             by_layer: dict[int, list[Injection]] = {}
             for injection in condition.injections:
-                if acts[id(injection.vector)]:
+                if injection.kind == "project" or acts[id(injection.vector)]:
                     by_layer.setdefault(injection.vector.layer, []).append(injection)
             branch = root
             for layer in sorted(by_layer):
-                # Order does not matter where vectors are added together.
-                here = tuple(sorted(by_layer[layer], key=lambda one: (id(one.vector), str(one.placement))))
-                key = (branch, layer, tuple((id(one.vector), one.placement) for one in here))
+                here = _in_one_order(by_layer[layer])
+                key = (branch, layer, tuple((recipe(one), one.placement) for one in here))
                 branch = branches.setdefault(key, Branch(branch, layer, here))
             leaf_of.append(leaves.setdefault(branch, len(leaves)))
         return Tree(root, tuple(leaves), tuple(leaf_of))
 
-    def vectors(self) -> Iterator[SteeringVector]:
-        """All vectors that do something, some of them several times."""
+    def injections(self) -> Iterator[Injection]:
+        """All injections that do something, some of them several times."""
         for leaf in self.leaves:
             for branch in leaf.path():
-                yield from (injection.vector for injection in branch.injections)
+                yield from branch.injections
 
     def in_walking_order(self, first: Branch | None = None) -> list[Branch]:
         """The leaves by the layers at which they leave the clean row, `first` before all others."""
@@ -121,6 +119,26 @@ class Tree:
             return (leaf is not first, leaf.first_layer, order[leaf])
 
         return sorted(self.leaves, key=key)
+
+
+def recipe(injection: Injection) -> tuple[object, ...]:
+    """What tells apart the rows that injections need (see `Injection.table`); their vectors must be kept alive."""
+    return id(injection.vector), injection.operation, injection.value, id(injection.mean)
+
+
+def _in_one_order(injections: Sequence[Injection]) -> tuple[Injection, ...]:
+    """The injections at one layer, so that the same ones come in the same order.
+
+    Sites are passed in their own order. At one site the order given counts, unless everything there is added.
+    """
+    sites = list(SITES)
+    found: list[Injection] = []
+    for site in sorted({one.vector.site for one in injections}, key=sites.index):
+        here = [one for one in injections if one.vector.site == site]
+        if all(one.kind == "add" for one in here):
+            here.sort(key=lambda one: (id(one.vector), str(one.placement)))
+        found += here
+    return tuple(found)
 
 
 def _which_act(conditions: Sequence[Condition]) -> dict[int, bool]:

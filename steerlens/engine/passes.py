@@ -121,7 +121,7 @@ class Job:
             # Whoever asks for one condition first keeps its logits while the others of the same passages come.
             wanted_limit=None if first is None else _KEPT_SLICES * at_once,
         )
-        bank = Bank(self.tree.vectors())
+        bank = Bank(self.tree.injections())
         place_of = {leaf: place for place, leaf in enumerate(self.tree.leaves)}
         clean: Tensor | None = None
         unsteered = self.tree.leaves.index(self.tree.root) if self.tree.root in self.tree.leaves else None

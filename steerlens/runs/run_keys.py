@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from steerlens.engine import Sampling
 from steerlens.steering import Condition
@@ -41,8 +42,14 @@ def run_key(condition: Condition, *, job: str) -> str:
     digest = hashlib.blake2b(job.encode(), digest_size=16, person=b"steerlens run")
     for injection in condition.injections:
         values = injection.vector.values.detach().cpu().contiguous()
-        digest.update(json.dumps([injection.vector.layer, injection.placement, list(values.shape)]).encode())
+        vector = injection.vector
+        place: list[Any] = [vector.layer, injection.placement, list(values.shape)]
+        if vector.site != "resid_pre" or injection.operation != "add":
+            place += [vector.site, vector.heads, injection.operation, injection.value]
+        digest.update(json.dumps(place).encode())
         digest.update(values.numpy().astype("<f4").tobytes())
+        if injection.mean is not None:
+            digest.update(injection.mean.values.detach().cpu().numpy().astype("<f4").tobytes())
     return digest.hexdigest()
 
 

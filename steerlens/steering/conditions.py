@@ -5,19 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from steerlens.arguments import listed, shown, text
+from steerlens.arguments import finite_number, listed, shown, text
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, ModelStamp
+from steerlens.steering.operations import Kind, Operation, Table, check_operation, kind_of, table_of
 from steerlens.steering.placement import Placement, check_placement
-from steerlens.steering.vectors import SteeringVector, check_vector
+from steerlens.steering.vectors import SteeringVector, check_vector, check_vector_site
 
 
 @dataclass(frozen=True, eq=False)
 class Injection:
-    """A vector at a place. `placement=None` is the vector's own."""
+    """A vector at a place, and what it does there.
+
+    Attributes:
+        vector: it says at which site of which layer.
+        placement: at which positions; None is the vector's own.
+        operation: what happens there; see `Operation` (and there, what the vector's coefficient means to each).
+        value: for `"clamp"`, the projection on the vector's direction that activations are set to.
+        mean: for `"affine"`, a mean activation of the same layer and site, as a vector of one position.
+    """
 
     vector: SteeringVector
     placement: Placement | None = None
+    operation: Operation = "add"
+    value: float | None = None
+    mean: SteeringVector | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.vector, SteeringVector):
@@ -27,6 +39,50 @@ class Injection:
         check_placement(self.placement)  # type: ignore[arg-type]
         if not isinstance(self.placement, str):
             object.__setattr__(self, "placement", int(self.placement))  # type: ignore[arg-type]
+        check_operation(self.operation, value=self.value, mean=self.mean)
+        if self.value is not None:
+            object.__setattr__(self, "value", finite_number("value", self.value))
+        if self.mean is not None:
+            self._check_mean(self.mean)
+        if self.kind == "project" and not bool(self.vector.values.any()):
+            raise SteerlensError(
+                f"operation {self.operation!r} needs a direction, but the vector {self.vector.label!r} is zero; "
+                "give it another coefficient than 0"
+            )
+
+    def _check_mean(self, mean: SteeringVector) -> None:
+        if not isinstance(mean, SteeringVector):
+            raise SteerlensError(f"mean must be a SteeringVector, got {shown(mean)}")
+        mine, theirs = [(one.layer, one.site, one.heads) for one in (self.vector, mean)]
+        if mine != theirs or mean.n_positions != 1 or self.vector.model.difference(mean.model) is not None:
+            raise SteerlensError(
+                f"mean must be one position of the model, layer and site of the vector ({self.vector.site!r} of layer "
+                f"{self.vector.layer}), got {mean!r}"
+            )
+
+    @property
+    def kind(self) -> Kind:
+        """How the operation is computed."""
+        return kind_of(self.operation)
+
+    @property
+    def title(self) -> str:
+        """The vector's title, with what it does unless it is added."""
+        if self.operation == "add":
+            return self.vector.title
+        to = "" if self.value is None else f" to {self.value:g}"
+        return f"{self.operation} {self.vector.title}{to}"
+
+    def table(self) -> Table:
+        """The rows of the vector, made ready for the operation."""
+        vector, mean = self.vector, self.mean
+        return table_of(
+            vector.values,
+            self.operation,
+            heads=vector.heads,
+            value=self.value,
+            mean=None if mean is None else mean.values[0],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +111,7 @@ class Condition:
                     f"expected an Injection in a Condition, got {shown(injection)}; use Injection(vector)"
                 )
         if not self.label:
-            titles = ", ".join(injection.vector.title for injection in self.injections)
+            titles = ", ".join(injection.title for injection in self.injections)
             object.__setattr__(self, "label", titles or "unsteered")
 
     @property
@@ -125,3 +181,4 @@ def check_conditions(model: HookedModel, conditions: Iterable[Condition]) -> Non
             if injection.vector.model not in known:
                 check_vector(model, injection.vector)
                 known.add(injection.vector.model)
+            check_vector_site(model, injection.vector)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor
 
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, forward_states, one_at_a_time, require_model, resid_pre_hook
+from steerlens.models import SITES, HookedModel, Site, changing_at, forward_states, one_at_a_time, put_on, require_model
 from steerlens.steering.conditions import Condition, Injection, as_condition, check_conditions
 from steerlens.steering.noticing import generation_noticed
 from steerlens.steering.parts import Part
@@ -66,18 +66,19 @@ def injecting(model: HookedModel, parts: Sequence[Part], *, prompt_width: int | 
     """
     session = Session(model, parts, prompt_width)
     no_copies = _NoCopies()
-    by_layer: dict[int, list[Part]] = {}
+    by_place: dict[tuple[int, Site], list[Part]] = {}
     for part in parts:
-        by_layer.setdefault(part.injection.vector.layer, []).append(part)
+        by_place.setdefault((part.injection.vector.layer, part.injection.vector.site), []).append(part)
     with ExitStack() as stack:
-        state_at = stack.enter_context(forward_states(model, sorted(by_layer)))
-        for layer, here in by_layer.items():
+        state_at = stack.enter_context(forward_states(model, sorted({layer for layer, _ in by_place})))
+        for layer, site in sorted(by_place, key=lambda place: (place[0], list(SITES).index(place[1]))):
 
-            def hook(resid: Tensor, hook: Any, layer: int = layer, here: Sequence[Part] = here) -> Tensor:
-                return session.add(resid, here, state_at(layer))
+            def act(x: Tensor, layer: int = layer, here: Sequence[Part] = by_place[layer, site]) -> Tensor:
+                return session.add(x, here, state_at(layer))
 
-            stack.callback(_attach(model.hook_dict, resid_pre_hook(layer), hook))
-            stack.callback(_forbid_copies(model.hook_dict[resid_pre_hook(layer)], no_copies))
+            for name, function in changing_at(model, layer, site, act):
+                stack.callback(put_on(model, name, function))
+                stack.callback(_forbid_copies(model.hook_dict[name], no_copies))
         yield session
 
 
@@ -98,19 +99,3 @@ def _forbid_copies(point: Any, no_copies: _NoCopies) -> Callable[[], object]:
     name = f"_steered_{id(no_copies)}"
     point.__dict__[name] = no_copies
     return lambda: point.__dict__.pop(name, None)
-
-
-def _attach(hook_dict: Mapping[str, Any], name: str, function: Any) -> Any:
-    """Hook `function` onto the point `name`; returns what takes it off again.
-
-    It counts as permanent, so that a habitual `model.reset_hooks()` does not silently end the steering.
-    """
-    point = hook_dict[name]
-    point.add_hook(function, is_permanent=True)
-    handle = point.fwd_hooks[-1]
-
-    def detach() -> None:
-        handle.hook.remove()
-        point.fwd_hooks[:] = [other for other in point.fwd_hooks if other is not handle]
-
-    return detach

@@ -5,11 +5,12 @@ from __future__ import annotations
 from copy import copy
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from steerlens.models import resid_pre_hook
+from steerlens.models import site_hook
 from steerlens.steering.conditions import Injection
+from steerlens.steering.operations import Table
 from steerlens.steering.placement import Placement
 from steerlens.steering.receipts import Receipt
 
@@ -27,10 +28,16 @@ class Part:
         self.injection, self.rows = injection, rows
         self.placement: Placement = injection.placement  # type: ignore[assignment]
         self.span = vector.n_positions
+        self.kind = injection.kind
         self.receipt = Receipt(
-            resid_pre_hook(vector.layer), vector.layer, vector.title, self.placement, norm=vector.norm
+            site_hook(vector.layer, vector.site),
+            vector.layer,
+            vector.title,
+            self.placement,
+            norm=vector.norm,
+            operation=injection.operation,
         )
-        self._ready: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._ready: dict[tuple[torch.device, torch.dtype], Table] = {}
 
     def on_rows(self, rows: Int[Tensor, " some"]) -> Part:
         """The same part for other rows; the receipt is shared, so that it counts the whole run."""
@@ -38,9 +45,9 @@ class Part:
         other.rows = rows
         return other
 
-    def values_like(self, resid: Tensor) -> Float[Tensor, "pos d_model"]:
-        """The values on the device and in the dtype of `resid` (moved once, then kept)."""
-        key = (resid.device, resid.dtype)
+    def table_like(self, x: Tensor) -> Table:
+        """The rows, made ready for the operation, on the device and in the dtype of `x` (moved once, then kept)."""
+        key = (x.device, x.dtype)
         if key not in self._ready:
-            self._ready[key] = self.injection.vector.values.to(*key)
+            self._ready[key] = self.injection.table().to(*key)
         return self._ready[key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from steerlens.steering.operations import Operation
 from steerlens.steering.placement import Placement
 
 
@@ -19,7 +20,9 @@ class Receipt:
         placement: where it was told to go.
         positions: positions it was added at in the first row it reached, counted from that row's first real token.
         applications: rows × forward passes in which something was added.
-        norm: Euclidean norm of what is added to one row (0 for a zero vector: added, without effect).
+        norm: Euclidean norm of the vector, which is what is added to one row (0 for a zero vector: added, without
+            effect); what other operations add depends on the row.
+        operation: what it did.
     """
 
     hook: str
@@ -29,6 +32,7 @@ class Receipt:
     norm: float
     positions: tuple[int, ...] = ()
     applications: int = 0
+    operation: Operation = "add"
 
 
 def note(receipt: Receipt, positions: Sequence[int], rows: int) -> None:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from steerlens.errors import SteerlensError
 from steerlens.models import ForwardState, HookedModel
-from steerlens.steering.adding import add_, in_turns
 from steerlens.steering.beginnings import after_bos_in
+from steerlens.steering.changing import change_, in_turns
+from steerlens.steering.operations import Kind, Table, change, joined
 from steerlens.steering.parts import Part
 from steerlens.steering.placement import bounds, check_fit, first_positions, is_range, needs_length, reaches_later
 from steerlens.steering.receipts import note
@@ -57,14 +58,19 @@ class Session:
         if layer <= self._last_layer:  # another pass has begun
             self._prompts = None
         self._last_layer = layer
-        by_row = []
+        # What is added may be added in any order. Where something else is done as well, the order given counts.
+        in_order = any(part.kind != "add" for part in parts)
+        by_row: list[Part] = []
         for part in parts:
             if is_range(part.placement):
                 resid = self._add_range(resid, part, state)
-            elif state.attention_mask is None and part.rows is None:
+            elif state.attention_mask is None and part.rows is None and part.kind == "add":
                 resid = self._add_uniform(resid, part, state)
             elif state.offset == 0 or not needs_length(part.placement):
-                by_row.append(part)
+                if in_order:
+                    resid = self._add_by_row(resid, [part], state)
+                else:
+                    by_row.append(part)
         return self._add_by_row(resid, by_row, state) if by_row else resid
 
     def _check_padding(self, parts: Sequence[Part], tokens: Int[Tensor, "batch pos"] | None) -> None:
@@ -105,7 +111,9 @@ class Session:
             note(part.receipt, position[reached[0]][touched[reached[0]]].tolist(), len(reached))
         else:  # a generated token is real in every row; looking would make the host wait for the device at each
             note(part.receipt, (), batch if part.rows is None else len(part.rows))
-        return torch.where(touched[..., None], resid + part.values_like(resid)[0], resid)
+        table = part.table_like(resid)
+        by = change(resid, table.values[0], table.targets[0], part.kind)
+        return torch.where(touched[..., None], (resid + by).to(resid.dtype), resid)
 
     def _range(self, resid: Tensor, part: Part, state: ForwardState) -> tuple[Tensor, Tensor]:
         """The position of every token of the pass in its row, and whether the range of a part holds it."""
@@ -135,7 +143,7 @@ class Session:
         begin, end = max(first, 0), min(first + part.span, width)
         if begin >= end:
             return resid
-        values = part.values_like(resid)[begin - first : end - first]
+        values = part.table_like(resid).values[begin - first : end - first]
         note(part.receipt, range(begin + state.offset, end + state.offset), batch)
         changed = resid.clone()
         changed[:, begin:end] += values
@@ -148,8 +156,8 @@ class Session:
         """
         batch, width = resid.shape[:2]
         starts, lengths = self._where_prompts_are(state, batch, width)
-        places: list[Tensor] = []
-        table: list[Tensor] = []
+        changes: list[tuple[Kind, Tensor]] = []
+        tables: list[Table] = []
         begin = 0
         for part in parts:
             rows = torch.arange(batch, device="cpu") if part.rows is None else part.rows.cpu()
@@ -163,13 +171,13 @@ class Session:
                 continue
             note(part.receipt, range(int(first[0]), int(first[0]) + part.span), len(rows))
             here = (rows[:, None], columns, begin + spanned)
-            places.append(torch.stack([one.expand_as(columns)[inside] for one in here]))
-            table.append(part.values_like(resid))
+            changes.append((part.kind, torch.stack([one.expand_as(columns)[inside] for one in here])))
+            tables.append(part.table_like(resid))
             begin += part.span
-        if not table:
+        if not tables:
             return resid
         changed = resid.clone()
-        add_(changed, [turn.to(resid.device) for turn in in_turns(torch.cat(places, dim=1))], torch.cat(table))
+        change_(changed, [turn.to(resid.device) for turn in in_turns(changes)], joined(tables))
         return changed
 
     def _where_prompts_are(self, state: ForwardState, batch: int, width: int) -> tuple[Tensor, Tensor]:

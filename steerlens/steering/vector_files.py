@@ -17,10 +17,12 @@ from torch import Tensor
 from steerlens.arguments import path_to
 from steerlens.errors import SteerlensError
 
-FORMAT = "steerlens.vector.1"
+FORMAT = "steerlens.vector.2"
+# Version 1 had no sites: its vectors are of the residual stream at the input of a block.
+_READ = ("steerlens.vector.1", FORMAT)
 
 
-def write_vector_file(path: object, values: Float[Tensor, "pos d_model"], record: dict[str, Any]) -> Path:
+def write_vector_file(path: object, values: Float[Tensor, "pos width"], record: dict[str, Any]) -> Path:
     """The path of a file with `values` and `record`, which appears whole or not at all.
 
     Raises:
@@ -74,7 +76,7 @@ def read_vector_file(path: object) -> tuple[Tensor, dict[str, Any]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT or "vector" not in metadata:
+            if metadata.get("format") not in _READ or "vector" not in metadata:
                 raise SteerlensError(f"{path} is no steering vector but other safetensors; save one with .save()")
             # Numbers of thousands of digits are a ValueError, deep nesting a RecursionError.
             record, values = json.loads(metadata["vector"], parse_constant=_no_number), file.get_tensor("values")

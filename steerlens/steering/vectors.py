@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steerlens.arguments import finite_number, layer_number, shown, visible, whole_number
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, ModelStamp, stamp
+from steerlens.models import HookedModel, ModelStamp, Site, check_site, require_site, site_width, stamp
 from steerlens.steering.placement import Placement, check_placement
 from steerlens.steering.vector_files import on_device, read_vector_file, write_vector_file
 
@@ -24,27 +24,31 @@ _LONGEST_LABEL = 1000
 
 @dataclass(frozen=True, eq=False)
 class SteeringVector:
-    """What to add to the residual stream at the input of one block: one row per position.
+    """What an activation of one block is changed by: one row per position. By default it is added to the block's input.
 
     `5 * love`, `love + other`, `-love`, `love / love.norm` give new vectors; nothing changes an existing one.
 
     Attributes:
-        values: float32, [pos d_model].
-        layer: the block whose input (`blocks.{layer}.hook_resid_pre`) it was read from and goes to.
+        values: float32, [pos d_model]; at site `"z"` [pos heads·d_head], given as [pos head d_head].
+        layer: the block that it was read from and goes to.
         model: stamp of the model it came from; steering another one is refused.
         label: what it is, for tables and figures.
         placement: where it goes unless the caller says otherwise.
         coeff: the product of the factors applied since extraction (a record: `values` are already multiplied).
         source: how it was made (method, prompts, tokens), as plain data.
+        site: the place in the block, by default its input (`blocks.{layer}.hook_resid_pre`); see `Site`.
+        heads: into how many parts a row falls: 1, or at site `"z"` the model's heads.
     """
 
-    values: Float[Tensor, "pos d_model"]
+    values: Float[Tensor, "pos width"]
     layer: int
     model: ModelStamp
     label: str = "vector"
     placement: Placement = "front"
     coeff: float = 1.0
     source: dict[str, Any] = field(default_factory=dict)
+    site: Site = "resid_pre"
+    heads: int = 1
 
     # numpy numbers must leave the multiplication to this class instead of making an array of objects
     __array_ufunc__ = None
@@ -66,28 +70,46 @@ class SteeringVector:
             raise SteerlensError(
                 f"values must be real numbers in memory, got {self.values.dtype} on {self.values.device}"
             )
+        check_site(self.site)
         # A private copy: a caller's later edit of its tensor must not change this value.
-        values = self.values.detach().to(torch.float32).clone()
-        if values.ndim == 1:
-            values = values[None]
-        if values.ndim != 2 or values.shape[0] == 0:
-            raise SteerlensError(f"values must be [pos d_model] with at least one position, got {list(values.shape)}")
-        if values.shape[1] != self.model.d_model:
-            raise SteerlensError(
-                f"values are {values.shape[1]} wide but the model {self.model.name!r} has d_model "
-                f"{self.model.d_model}; extract the vector from this model"
-            )
+        values, heads = self._by_rows(self.values.detach().to(torch.float32).clone())
         if not torch.isfinite(values).all():
             raise SteerlensError("values hold NaN or infinity; extract the vector again, or scale it less")
         check_placement(self.placement)
         for name, value in (
             ("values", values),
+            ("heads", heads),
             ("layer", layer_number(self.layer, self.model.n_layers)),  # numpy's whole numbers do not go into files
             ("placement", self.placement if isinstance(self.placement, str) else int(self.placement)),
             ("label", _shortened(self.label)),
             ("coeff", finite_number("coeff", self.coeff)),
         ):
             object.__setattr__(self, name, value)
+
+    def _by_rows(self, values: Tensor) -> tuple[Tensor, int]:
+        """The values as rows, one per position, and how many heads a row holds."""
+        heads = whole_number("heads", self.heads, least=1)
+        if self.site == "z" and values.ndim == 3:
+            heads, values = int(values.shape[1]), values.flatten(1)
+        elif values.ndim == 1:
+            values = values[None]
+        if values.ndim != 2 or values.shape[0] == 0:
+            shape = "[pos head d_head]" if self.site == "z" else "[pos d_model]"
+            raise SteerlensError(f"values must be {shape} with at least one position, got {list(values.shape)}")
+        if self.site == "z":
+            if heads < 1 or values.shape[1] == 0 or values.shape[1] % heads:
+                raise SteerlensError(
+                    f"values {values.shape[1]} wide do not fall into {heads} heads; give them as [pos head d_head]"
+                )
+            return values, heads
+        if heads != 1:
+            raise SteerlensError(f"only vectors at site 'z' have heads, but heads={heads} was given for {self.site!r}")
+        if values.shape[1] != self.model.d_model:
+            raise SteerlensError(
+                f"values are {values.shape[1]} wide but the model {self.model.name!r} has d_model "
+                f"{self.model.d_model}; extract the vector from this model"
+            )
+        return values, heads
 
     @property
     def n_positions(self) -> int:
@@ -133,8 +155,14 @@ class SteeringVector:
                 f"cannot add vectors of layers {self.layer} and {other.layer} into one; "
                 "pass both: steer(model, a, b) or the tuple (a, b)"
             )
+        if self.site != other.site:
+            raise SteerlensError(
+                f"cannot add vectors of the sites {self.site!r} and {other.site!r} into one; pass both as a tuple"
+            )
         if (difference := self.model.difference(other.model)) is not None:
             raise SteerlensError(f"cannot add vectors of two models: {difference}")
+        if self.heads != other.heads:
+            raise SteerlensError(f"cannot add vectors of {self.heads} and {other.heads} heads: two models made them")
         if self.placement != other.placement:
             raise SteerlensError(
                 f"cannot add vectors placed at {self.placement!r} and {other.placement!r} into one; "
@@ -168,6 +196,18 @@ class SteeringVector:
         index = position % self.n_positions
         return dataclasses.replace(self, values=self.values[index : index + 1], label=f"{self.label}[{index}]")
 
+    def of_heads(self, *heads: int) -> SteeringVector:
+        """The vector of the given heads alone, those of the others set to zero (site `"z"`)."""
+        if self.site != "z":
+            raise SteerlensError(f"only a vector at site 'z' has heads, and this one is at {self.site!r}")
+        kept = torch.zeros(self.heads, 1, device=self.values.device)
+        for head in heads:
+            if not 0 <= whole_number("head", head) < self.heads:
+                raise SteerlensError(f"head {head} is out of range for {self.heads} heads; use 0 to {self.heads - 1}")
+            kept[head] = 1.0
+        label = f"{self.label}, head{'s' * (len(heads) != 1)} {', '.join(map(str, heads))}"
+        return dataclasses.replace(self, values=self.values.unflatten(1, (self.heads, -1)) * kept, label=label)
+
     def on(self, placement: Placement) -> SteeringVector:
         """The same vector with another default placement."""
         return dataclasses.replace(self, placement=placement)
@@ -186,13 +226,16 @@ class SteeringVector:
             "placement": self.placement,
             "positions": self.n_positions,
             "source": self.source,
+            "site": self.site,
+            **({"heads": self.heads} if self.site == "z" else {}),
         }
 
     def __repr__(self) -> str:
         norms = ", ".join(f"{x:.3g}" for x in self.norms.tolist()[:6])
         more = ", …" if self.n_positions > 6 else ""
+        site = "" if self.site == "resid_pre" else f", site={self.site!r}"
         return (
-            f"SteeringVector({self.title}, layer={self.layer}, positions={self.n_positions}, "
+            f"SteeringVector({self.title}, layer={self.layer}{site}, positions={self.n_positions}, "
             f"norms=[{norms}{more}], model={self.model.name!r})"
         )
 
@@ -219,7 +262,9 @@ class SteeringVector:
         try:
             model = ModelStamp.from_record(record["stamp"])
             names = ("layer", "label", "placement", "coeff", "source")
-            vector = SteeringVector(values, model=model, **{name: record[name] for name in names})
+            # The first version of the format knew one site.
+            place = {name: record[name] for name in ("site", "heads") if name in record}
+            vector = SteeringVector(values, model=model, **{name: record[name] for name in names}, **place)
         except (SteerlensError, KeyError, TypeError, RecursionError) as error:
             raise SteerlensError(f"{path} is no usable steering vector: {error or type(error).__name__}") from None
         return dataclasses.replace(vector, values=on_device(vector.values, device, path=path))
@@ -252,3 +297,18 @@ def check_vector(model: HookedModel, vector: SteeringVector) -> None:
     difference = vector.model.difference(stamp(model))
     if difference is not None:
         raise SteerlensError(f"the vector {vector.label!r} does not belong to this model: {difference}")
+    check_vector_site(model, vector)
+
+
+def check_vector_site(model: HookedModel, vector: SteeringVector) -> None:
+    """Nothing, if the model has the place that `vector` goes to, and it is as wide as the vector.
+
+    Raises:
+        SteerlensError: it has not, or it is not.
+    """
+    require_site(model, vector.site)
+    if vector.site == "z" and (vector.heads, vector.values.shape[1]) != (model.cfg.n_heads, site_width(model, "z")):
+        raise SteerlensError(
+            f"the vector {vector.label!r} has {vector.heads} heads in {vector.values.shape[1]} numbers, but the model "
+            f"{model.cfg.n_heads} heads of {model.cfg.d_head}; give values as [pos head d_head]"
+        )

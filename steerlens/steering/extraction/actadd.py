@@ -9,9 +9,9 @@ import torch
 
 from steerlens.arguments import flag
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, for_one_thread, require_model, stamp
+from steerlens.models import HookedModel, Site, for_one_thread, heads_at, require_model, stamp
 from steerlens.steering.chats import is_chat, template_hash
-from steerlens.steering.extraction.activations import Layers, resid_pre, which_layers
+from steerlens.steering.extraction.activations import Layers, activations, which_layers
 from steerlens.steering.pairs import PromptPair
 from steerlens.steering.prompts import PromptLike, is_one_prompt, plain_prompt, prompt_text
 from steerlens.steering.vectors import SteeringVector
@@ -25,6 +25,7 @@ def actadd(
     *,
     layer: int,
     pad: str = ...,
+    site: Site = ...,
     live_hooks: bool = ...,
 ) -> SteeringVector: ...
 
@@ -37,6 +38,7 @@ def actadd(
     *,
     layers: Layers,
     pad: str = ...,
+    site: Site = ...,
     live_hooks: bool = ...,
 ) -> dict[int, SteeringVector]: ...
 
@@ -50,6 +52,7 @@ def actadd(
     layer: int | None = None,
     layers: Layers | None = None,
     pad: str = "space",
+    site: Site = "resid_pre",
     live_hooks: bool = False,
 ) -> SteeringVector | dict[int, SteeringVector]:
     """The steering vector h₊ − h₋ of a prompt pair at the input of a layer, with coefficient 1.
@@ -65,6 +68,7 @@ def actadd(
         layer: one layer; returns one vector.
         layers: several, or `"all"`; returns {layer: vector} from one forward pass.
         pad: `"space"` or a text of one token.
+        site: where in the layer the activations are read, and the vector goes; see `Site`.
         live_hooks: let hooks that are on the model now (yours, or an enclosing `steer`) act during extraction.
 
     Raises:
@@ -84,7 +88,7 @@ def actadd(
             f"{widths[number]}, so their vectors do not line up; give pairs of equal length, or use mean_difference"
         )
     ids = torch.cat([one.ids for one in padded])
-    activations = resid_pre(model, ids, chosen, live_hooks=live_hooks)
+    found = activations(model, ids, chosen, site=site, live_hooks=live_hooks)
     # True from the first differing token on.
     differs = (ids[0::2] != ids[1::2]).int().cummax(1).values.bool()[..., None]
     origin, tokens = stamp(model), ids.tolist()
@@ -97,8 +101,10 @@ def actadd(
             model=origin,
             label=_label(pairs),
             source={"method": "actadd", **_record(model, pairs), "tokens": tokens},
+            site=site,
+            heads=heads_at(model, site),
         )
-        for one, rows in activations.items()
+        for one, rows in found.items()
     }
     return vectors[chosen[0]] if layer is not None else vectors
 

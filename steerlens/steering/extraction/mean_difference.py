@@ -7,7 +7,7 @@ from typing import Any, overload
 
 from steerlens.arguments import flag, listed, whole_number
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, for_one_thread, require_model, stamp
+from steerlens.models import HookedModel, Site, check_site, for_one_thread, heads_at, require_model, stamp
 from steerlens.steering.chats import is_chat, template_hash
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.activations import Layers, which_layers
@@ -25,6 +25,7 @@ def mean_difference(
     *,
     layer: int,
     token: Token = ...,
+    site: Site = ...,
     batch_size: int = ...,
     live_hooks: bool = ...,
 ) -> SteeringVector: ...
@@ -38,6 +39,7 @@ def mean_difference(
     *,
     layers: Layers,
     token: Token = ...,
+    site: Site = ...,
     batch_size: int = ...,
     live_hooks: bool = ...,
 ) -> dict[int, SteeringVector]: ...
@@ -52,6 +54,7 @@ def mean_difference(
     layer: int | None = None,
     layers: Layers | None = None,
     token: Token = "last",
+    site: Site = "resid_pre",
     batch_size: int = 32,
     live_hooks: bool = False,
 ) -> SteeringVector | dict[int, SteeringVector]:
@@ -66,6 +69,7 @@ def mean_difference(
         layer, layers: one layer, or several from the same forward passes.
         token: which token is read, or over which the mean is taken; see `Token`. Lists have no pairs: `"differing"`
             and `"completion"` need a ContrastSet.
+        site: where in the layer the activations are read, and the vector goes; see `Site`.
         batch_size: prompts per forward pass.
         live_hooks: let hooks that are on the model now act during extraction.
 
@@ -74,6 +78,7 @@ def mean_difference(
     """
     require_model(model)
     chosen = which_layers(model, layer, layers)
+    check_site(site)
     live_hooks = flag("live_hooks", live_hooks)
     batch_size = whole_number("batch_size", batch_size, least=1)
     if isinstance(positives, ContrastSet):
@@ -94,7 +99,9 @@ def mean_difference(
         chats = any(map(is_chat, [*positives, *negatives]))
         source = dict(zip(("positives", "negatives"), sides, strict=True))
         source |= {"template": template_hash(model)} if chats else {}
-    means = [mean_reading(model, side, chosen, batch_size=batch_size, live_hooks=live_hooks) for side in rows]
+    means = [
+        mean_reading(model, side, chosen, site=site, batch_size=batch_size, live_hooks=live_hooks) for side in rows
+    ]
     origin = stamp(model)
     vectors = {
         one: SteeringVector(
@@ -104,6 +111,8 @@ def mean_difference(
             label=label,
             placement="all",
             source={"method": "mean_difference", "token": str(token), **source},
+            site=site,
+            heads=heads_at(model, site),
         )
         for one in chosen
     }

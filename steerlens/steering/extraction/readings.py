@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, is_bridge, resid_pre_hook, without_live_hooks
+from steerlens.models import HookedModel, Site, is_bridge, require_site, site_hook, without_live_hooks
 from steerlens.progress import progress_bar
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.token_choice import Token, TokenRow, contrast_rows
@@ -53,11 +53,17 @@ def row_readings(
 
 
 def mean_reading(
-    model: HookedModel, rows: Sequence[TokenRow], layers: Sequence[int], *, batch_size: int, live_hooks: bool = False
-) -> dict[int, Float[Tensor, " d_model"]]:
+    model: HookedModel,
+    rows: Sequence[TokenRow],
+    layers: Sequence[int],
+    *,
+    batch_size: int,
+    live_hooks: bool = False,
+    site: Site = "resid_pre",
+) -> dict[int, Float[Tensor, " width"]]:
     """The mean of the rows' activations by layer; no more than a batch is in memory at once."""
     total: dict[int, Tensor] = {}
-    for _, found in batch_readings(model, rows, layers, batch_size=batch_size, live_hooks=live_hooks):
+    for _, found in batch_readings(model, rows, layers, batch_size=batch_size, live_hooks=live_hooks, site=site):
         for layer, values in found.items():
             # float64 so that the order of batches does not show in the mean
             here = values.double().sum(0) if values.device.type != "mps" else values.sum(0)
@@ -66,7 +72,13 @@ def mean_reading(
 
 
 def batch_readings(
-    model: HookedModel, rows: Sequence[TokenRow], layers: Sequence[int], *, batch_size: int, live_hooks: bool = False
+    model: HookedModel,
+    rows: Sequence[TokenRow],
+    layers: Sequence[int],
+    *,
+    batch_size: int,
+    live_hooks: bool = False,
+    site: Site = "resid_pre",
 ) -> Iterator[tuple[Int[Tensor, " batch"], Readings]]:
     """Batch by batch, which rows it holds and their activations by layer.
 
@@ -74,8 +86,9 @@ def batch_readings(
     one vector for each row and layer. Hooks that live on the model do not take part unless `live_hooks`.
 
     Raises:
-        SteerlensError: activations that are NaN or infinite.
+        SteerlensError: activations that are NaN or infinite, a site that the model does not have.
     """
+    require_site(model, site)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise SteerlensError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
@@ -83,12 +96,14 @@ def batch_readings(
     with progress_bar(len(order), unit="text", what="reading", progress=None if len(order) >= _LONG else False) as bar:
         for start in starts:
             places = order[start : start + batch_size]
-            yield torch.tensor(places), _one_batch(model, [rows[i] for i in places], layers, live_hooks)
+            yield torch.tensor(places), _one_batch(model, [rows[i] for i in places], layers, site, live_hooks)
             bar.update(len(places))
 
 
 @torch.no_grad()
-def _one_batch(model: HookedModel, rows: Sequence[TokenRow], layers: Sequence[int], live_hooks: bool) -> Readings:
+def _one_batch(
+    model: HookedModel, rows: Sequence[TokenRow], layers: Sequence[int], site: Site, live_hooks: bool
+) -> Readings:
     tokens, mask = pad_left([row.ids for row in rows], pad=pad_id(model), device=model.cfg.device)
     width = tokens.shape[1]
     begin = torch.tensor([width - len(row.ids) + row.begin for row in rows])
@@ -99,23 +114,25 @@ def _one_batch(model: HookedModel, rows: Sequence[TokenRow], layers: Sequence[in
             stack.enter_context(without_live_hooks(model))
         for layer in dict.fromkeys(layers):
             # A hook of PyTorch's own: it comes after all that act on the activations, and leaves them as they are.
-            point = model.hook_dict[resid_pre_hook(layer)]
-            stack.callback(point.register_forward_hook(_reader(found, layer, begin, end)).remove)
+            point = model.hook_dict[site_hook(layer, site)]
+            stack.callback(point.register_forward_hook(_reader(found, layer, begin, end, width)).remove)
         run_up_to(model, tokens, mask, max(layers))
     for layer in layers:
         if layer not in found:
-            raise SteerlensError(f"TransformerLens passed nothing through {resid_pre_hook(layer)} of this model")
+            raise SteerlensError(f"TransformerLens passed nothing through {site_hook(layer, site)} of this model")
         if not torch.isfinite(found[layer]).all():
             raise SteerlensError(f"the activations at layer {layer} are NaN or infinite; load the model in float32")
     return found
 
 
 def _reader(
-    found: Readings, layer: int, begin: Int[Tensor, " batch"], end: Int[Tensor, " batch"]
+    found: Readings, layer: int, begin: Int[Tensor, " batch"], end: Int[Tensor, " batch"], width: int
 ) -> Callable[[Any, Any, Tensor], None]:
     single = bool((end - begin == 1).all())
 
     def read(module: Any, args: Any, resid: Tensor) -> None:
+        # (heads have an axis of their own, and OPT's MLP lays all tokens in one row)
+        resid = resid.reshape(len(begin), width, -1)
         here = begin.to(resid.device)
         if single:
             found[layer] = resid[torch.arange(len(here), device=resid.device), here].float()

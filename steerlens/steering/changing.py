@@ -1,0 +1,67 @@
+"""Changing activations at many places of a batch, in one order whatever the number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steerlens.steering.operations import Kind, Table, change
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """What happens at once, no place twice.
+
+    Attributes:
+        kind: of all of it.
+        places: row, position, and entry of a table.
+    """
+
+    kind: Kind
+    places: Int[Tensor, "3 some"]
+
+    def to(self, device: torch.device | str) -> Turn:
+        """The same with its indices on `device`."""
+        return Turn(self.kind, self.places.to(device))
+
+
+def in_turns(changes: Sequence[tuple[Kind, Tensor]]) -> list[Turn]:
+    """The places in turns, in the order given: whatever comes second at a place is done in the second turn, and so on.
+
+    Were it done at once, the order of a sum would be left to chance (on a CPU threads race for it), and the same seed
+    would not give the same logits.
+
+    Args:
+        changes: of several kinds, each with the row, position and entry [3 some] of what is to be done.
+    """
+    kinds = list(dict.fromkeys(kind for kind, _ in changes))
+    places = torch.cat([one for _, one in changes], dim=1) if changes else torch.zeros(3, 0, dtype=torch.long)
+    if places.shape[1] == 0:
+        return []
+    row, column, _ = places
+    place = row * (column.max() + 1) + column
+    order = place.argsort(stable=True)
+    sorted_place = place[order]
+    turn = torch.empty_like(place)
+    turn[order] = torch.arange(len(place), device=place.device) - torch.searchsorted(sorted_place, sorted_place)
+    numbers = range(int(turn.max()) + 1)
+    if len(kinds) == 1:
+        return [Turn(kinds[0], places[:, turn == number]) for number in numbers]
+    of_kind = torch.cat([torch.full((one.shape[1],), kinds.index(kind)) for kind, one in changes])
+    found = [Turn(k, places[:, (turn == number) & (of_kind == i)]) for number in numbers for i, k in enumerate(kinds)]
+    return [one for one in found if one.places.shape[1]]
+
+
+def change_(x: Float[Tensor, "batch pos width"], turns: Sequence[Turn], table: Table) -> None:
+    """Changes activations by entries of the table, in place."""
+    for turn in turns:
+        row, column, entry = turn.places
+        before = x[row, column]
+        by = table.values[entry]
+        if turn.kind != "add":
+            by = change(before, by, table.targets[entry], turn.kind)
+        x.index_put_((row, column), (before + by).to(x.dtype))

@@ -1,0 +1,129 @@
+"""Operations: what a vector does to an activation. All but adding read the activation first.
+
+With x an activation, v a row of the vector (at site `z`: its part in one head), v̂ = v/|v|, and |·| Euclidean norms:
+
+- `"add"`: x + v; the coefficient scales what is added (Turner et al., arXiv 2308.10248).
+- `"add_keep_norm"`: (x + v)·|x|/|x + v|. It turns towards v and keeps its norm; the coefficient says how far.
+- `"ablate"`: x − (x·v̂)v̂ (Arditi et al., arXiv 2406.11717). Only the direction counts; coefficients change nothing.
+- `"clamp"`: x + (t − x·v̂)v̂: the projection on v̂ becomes t, which is `value`, or else |v|: then `c * vector` clamps to
+  c·|v|, and a negative c to the same projection on the other side.
+- `"affine"`: x − (x·v̂)v̂ + (m·v̂)v̂ + v: ablated, then given the projection of a mean activation m and v on top of it
+  (Affine Concept Editing, Marshall et al., arXiv 2411.09003).
+
+Rows of a vector that are zero (BOS of an ActAdd vector, heads that are left out) do nothing. Whatever the dtype of the
+model, projections and norms are computed in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steerlens.errors import SteerlensError
+
+Operation = Literal["add", "add_keep_norm", "ablate", "clamp", "affine"]
+
+OPERATIONS = ("add", "add_keep_norm", "ablate", "clamp", "affine")
+
+Kind = Literal["add", "turn", "project"]
+"""How an operation is computed: add rows, add them and restore the norm, or set the projection on them to a target."""
+
+
+def kind_of(operation: Operation) -> Kind:
+    """The kind of computation that an operation needs."""
+    if operation == "add":
+        return "add"
+    return "turn" if operation == "add_keep_norm" else "project"
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows to change activations by.
+
+    Attributes:
+        values: what is added (`"add"`, `"turn"`), or unit directions (`"project"`); zero rows do nothing.
+        targets: the projections that directions end with, one per head.
+    """
+
+    values: Float[Tensor, "entries width"]
+    targets: Float[Tensor, "entries heads"]
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Table:
+        """The same on a device; the values in a dtype (targets are float32)."""
+        return Table(self.values.to(device=device, dtype=dtype), self.targets.to(device))
+
+
+def joined(tables: Sequence[Table]) -> Table:
+    """The rows of several tables, one behind the other."""
+    return Table(torch.cat([one.values for one in tables]), torch.cat([one.targets for one in tables]))
+
+
+def table_of(
+    values: Float[Tensor, "pos width"],
+    operation: Operation,
+    *,
+    heads: int = 1,
+    value: float | None = None,
+    mean: Float[Tensor, " width"] | None = None,
+) -> Table:
+    """A vector's rows, made ready for an operation.
+
+    Args:
+        values: the rows of the vector.
+        heads: into how many equal parts a row falls, each with a direction of its own.
+        value: for `"clamp"`.
+        mean: for `"affine"`.
+    """
+    if kind_of(operation) != "project":
+        return Table(values, values.new_zeros(len(values), heads))
+    by_head = values.unflatten(-1, (heads, -1))
+    norms = by_head.norm(dim=-1)
+    directions = by_head / norms.clamp_min(torch.finfo(values.dtype).tiny)[..., None]
+    targets = torch.zeros_like(norms)
+    if operation == "clamp":
+        targets = norms if value is None else torch.full_like(norms, value)
+    elif operation == "affine":
+        assert mean is not None
+        targets = norms + (directions * mean.to(values).unflatten(-1, (heads, -1))).sum(-1)
+    return Table(directions.flatten(-2), targets)
+
+
+def change(
+    x: Float[Tensor, "*batch width"],
+    values: Float[Tensor, "*#batch width"],
+    targets: Float[Tensor, "*#batch heads"],
+    kind: Kind,
+) -> Float[Tensor, "*batch width"]:
+    """What is to be added to activations `x`, in float32 or wider for all kinds but `"add"`."""
+    if kind == "add":
+        return values.expand_as(x)
+    heads = targets.shape[-1]
+    wide = torch.promote_types(x.dtype, torch.float32)
+    before, row = x.to(wide).unflatten(-1, (heads, -1)), values.to(wide).unflatten(-1, (heads, -1))
+    if kind == "project":
+        missing = targets - (before * row).sum(-1)
+        return (missing[..., None] * row).flatten(-2)
+    after = before + row
+    ratio = before.norm(dim=-1) / after.norm(dim=-1).clamp_min(torch.finfo(wide).tiny)
+    acts = (row != 0).any(-1)  # a zero row changes nothing, not even by a rounding
+    return torch.where(acts[..., None], after * ratio[..., None] - before, 0.0).flatten(-2)
+
+
+def check_operation(operation: Operation, *, value: object, mean: object) -> None:
+    """Nothing, if there is such an operation and it was given what it needs.
+
+    Raises:
+        SteerlensError: there is none, or it was not.
+    """
+    if not isinstance(operation, str) or operation not in OPERATIONS:
+        raise SteerlensError(f"operation {operation!r} is unknown; use one of {', '.join(OPERATIONS)}")
+    if value is not None and operation != "clamp":
+        raise SteerlensError(f"value= is what operation='clamp' sets a projection to; {operation!r} takes none")
+    if (mean is not None) != (operation == "affine"):
+        wanted = "takes no mean=" if mean is not None else "needs mean=, the vector of a mean activation"
+        raise SteerlensError(f"operation {operation!r} {wanted}; 'affine' is the operation with one")
