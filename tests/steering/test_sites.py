@@ -15,7 +15,7 @@ from steerlens.engine.sampling_settings import Sampling
 from steerlens.models import SITES, Site, stamp
 from steerlens.steering.operations import OPERATIONS
 from tests import reference
-from tests.conftest import KINDS, VOCAB, Case, loaded
+from tests.conftest import KINDS, VOCAB, Case, loaded, plain_model
 
 D, HEADS, LAYERS = reference.D_MODEL, 4, reference.N_LAYERS
 READING = tuple(one for one in OPERATIONS if one != "add")
