@@ -152,6 +152,11 @@ KINDS = {
     "vectors": "steering",
     "frame": "any",
     "settings": "any",
+    "site": "choice",
+    "heads": "count",
+    "operation": "choice",
+    "value": "any",
+    "mean": "any",
 }
 # Where a name means something else.
 SPECIAL = {
@@ -170,6 +175,7 @@ SPECIAL = {
     ("SteeringVector", "model"): "vector",
     ("SteeringVector", "placement"): "placement",
     ("SteeringVector.at", "position"): "any",
+    ("SteeringVector.of_heads", "heads"): "any",
     ("metrics.words", "words"): "any",
     ("Metric", "name"): "text",
     ("metrics.spans", "words"): "any",
@@ -188,7 +194,7 @@ EXCUSED = {
     "Sweep": "made by sweep; its methods are walked",
 }
 METHODS = {
-    "SteeringVector": ("at", "on", "save", "load", "describe"),
+    "SteeringVector": ("at", "of_heads", "on", "save", "load", "describe"),
     "PromptPair": ("read", "padded"),
     "Sweep": ("best", "effects", "front", "verdicts", "baseline", "plot", "report"),
 }
@@ -241,6 +247,7 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             {"values": vector.values, "layer": 1, "model": vector.model},
         ),
         "SteeringVector.at": (vector.at, {"position": 0}),
+        "SteeringVector.of_heads": (sl.actadd(model, " love", " hate", layer=1, site="z").of_heads, {"heads": [0]}),
         "SteeringVector.on": (vector.on, {"placement": "back"}),
         "SteeringVector.save": (vector.save, {"path": "a.safetensors"}),
         "SteeringVector.load": (sl.SteeringVector.load, {"path": "kept.safetensors"}),

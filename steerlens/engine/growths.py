@@ -13,7 +13,7 @@ from steerlens.engine.jobs import Batch, Branch, Passage, recipe
 from steerlens.models import SITES, HookedModel, Site
 from steerlens.steering.beginnings import after_bos
 from steerlens.steering.changing import Turn, change_, in_turns
-from steerlens.steering.conditions import Injection
+from steerlens.steering.conditions import Injection, rows_of
 from steerlens.steering.operations import Kind, Table, joined
 from steerlens.steering.placement import Placement, bounds, check_fit, first_positions, is_range
 
@@ -43,7 +43,7 @@ class Bank:
         key = (layer, site, x.device, x.dtype)
         if key not in self._ready:
             # Vectors may live on several devices; they are joined where most of the work of moving is saved.
-            tables = [injection.table() for injection in self._injections[layer, site]]
+            tables = [rows_of(injection) for injection in self._injections[layer, site]]
             home = tables[0].values.device
             self._ready[key] = joined([one.to(home, torch.float32) for one in tables]).to(x.device, x.dtype)
         return self._ready[key]

@@ -122,7 +122,7 @@ class Tree:
 
 
 def recipe(injection: Injection) -> tuple[object, ...]:
-    """What tells apart the rows that injections need (see `Injection.table`); their vectors must be kept alive."""
+    """What tells apart the rows that injections need (see `rows_of`); their vectors must be kept alive."""
     return id(injection.vector), injection.operation, injection.value, id(injection.mean)
 
 

@@ -39,7 +39,7 @@ def site_hook(layer: int, site: Site) -> str:
 
 def check_site(site: str) -> None:
     """Nothing, if there is a site of that name; raises SteerlensError otherwise."""
-    if site not in SITES:
+    if not isinstance(site, str) or site not in SITES:
         raise SteerlensError(f"site {site!r} is unknown; use one of {', '.join(SITES)}")
 
 

@@ -73,16 +73,17 @@ class Injection:
         to = "" if self.value is None else f" to {self.value:g}"
         return f"{self.operation} {self.vector.title}{to}"
 
-    def table(self) -> Table:
-        """The rows of the vector, made ready for the operation."""
-        vector, mean = self.vector, self.mean
-        return table_of(
-            vector.values,
-            self.operation,
-            heads=vector.heads,
-            value=self.value,
-            mean=None if mean is None else mean.values[0],
-        )
+
+def rows_of(injection: Injection) -> Table:
+    """The rows of an injection's vector, made ready for its operation."""
+    vector, mean = injection.vector, injection.mean
+    return table_of(
+        vector.values,
+        injection.operation,
+        heads=vector.heads,
+        value=injection.value,
+        mean=None if mean is None else mean.values[0],
+    )
 
 
 @dataclass(frozen=True, eq=False)

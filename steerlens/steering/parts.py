@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from steerlens.models import site_hook
-from steerlens.steering.conditions import Injection
+from steerlens.steering.conditions import Injection, rows_of
 from steerlens.steering.operations import Table
 from steerlens.steering.placement import Placement
 from steerlens.steering.receipts import Receipt
@@ -49,5 +49,5 @@ class Part:
         """The rows, made ready for the operation, on the device and in the dtype of `x` (moved once, then kept)."""
         key = (x.device, x.dtype)
         if key not in self._ready:
-            self._ready[key] = self.injection.table().to(*key)
+            self._ready[key] = rows_of(self.injection).to(*key)
         return self._ready[key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlens.arguments import finite_number, layer_number, shown, visible, whole_number
+from steerlens.arguments import finite_number, layer_number, listed, shown, visible, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, ModelStamp, Site, check_site, require_site, site_width, stamp
 from steerlens.steering.placement import Placement, check_placement
@@ -196,10 +197,11 @@ class SteeringVector:
         index = position % self.n_positions
         return dataclasses.replace(self, values=self.values[index : index + 1], label=f"{self.label}[{index}]")
 
-    def of_heads(self, *heads: int) -> SteeringVector:
+    def of_heads(self, heads: Sequence[int]) -> SteeringVector:
         """The vector of the given heads alone, those of the others set to zero (site `"z"`)."""
         if self.site != "z":
             raise SteerlensError(f"only a vector at site 'z' has heads, and this one is at {self.site!r}")
+        heads = listed("heads", heads, of="head numbers")
         kept = torch.zeros(self.heads, 1, device=self.values.device)
         for head in heads:
             if not 0 <= whole_number("head", head) < self.heads:

@@ -246,7 +246,7 @@ def test_the_end_of_a_block_is_the_beginning_of_the_next(model: Any) -> None:
 
 
 def test_two_heads_are_one_vector_through_the_output_map(case: Case) -> None:
-    z = vector_on(case.model, "z", size=3.0).of_heads(0, 2)
+    z = vector_on(case.model, "z", size=3.0).of_heads([0, 2])
     attention = case.model.blocks[1].attn
     through = torch.einsum("phd,hdm->pm", z.values.unflatten(1, (HEADS, -1)), attention.W_O.float())
     out = sl.SteeringVector(through, 1, stamp(case.model), site="attn_out")
@@ -311,13 +311,13 @@ def test_a_site_that_the_architecture_does_not_have() -> None:
 def test_heads(any_model: Any) -> None:
     vector = vector_on(any_model, "z")
     assert (vector.heads, vector.values.shape) == (HEADS, (1, D))
-    kept = vector.of_heads(1, 3).values.unflatten(1, (HEADS, -1))
+    kept = vector.of_heads([1, 3]).values.unflatten(1, (HEADS, -1))
     assert not kept[0, [0, 2]].any()
     assert torch.equal(kept[0, [1, 3]], vector.values.unflatten(1, (HEADS, -1))[0, [1, 3]])
     with pytest.raises(sl.SteerlensError, match="head 4 is out of range for 4 heads; use 0 to 3"):
-        vector.of_heads(4)
+        vector.of_heads([4])
     with pytest.raises(sl.SteerlensError, match="only a vector at site 'z' has heads"):
-        vector_on(any_model, "attn_out").of_heads(0)
+        vector_on(any_model, "attn_out").of_heads([0])
     with pytest.raises(sl.SteerlensError, match="do not fall into 5 heads"):
         sl.SteeringVector(torch.ones(1, D), 1, stamp(any_model), site="z", heads=5)
     with pytest.raises(sl.SteerlensError, match="only vectors at site 'z' have heads"):
