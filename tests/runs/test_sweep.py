@@ -10,6 +10,7 @@ import torch
 import steerlens as sl
 from steerlens.measures.statistics import wilson_interval
 from steerlens.steering.random_vectors import random_like
+from tests.conftest import KINDS, loaded
 from tests.reference import N_LAYERS
 
 PROMPT = "I went up to my friend and said"
@@ -108,3 +109,28 @@ def test_bad_input_is_one_clear_line(any_model, arguments, words) -> None:
         sl.sweep(
             any_model, **{"what": PAIR, "prompts": PROMPT, "metrics": METRICS, "n": 1, "max_new_tokens": 2, **arguments}
         )
+
+
+def test_a_resumed_sweep_has_the_batches_it_would_have_had_in_half_precision_too(tmp_path, monkeypatch) -> None:
+    """In bfloat16 another shape of the batch gives another text, so equal tables mean equal batches."""
+    from steerlens.runs import parts
+
+    model = loaded("gpt2", KINDS[-1], dtype="bfloat16")
+    vector = sl.actadd(model, " love", " hate", layer=1)
+    what = {"what": vector, "prompts": PROMPT, "coeffs": [1, 2, 3, 4], "metrics": [sl.metrics.length()], "n": 2}
+    how = {**what, "max_new_tokens": 8, "top_p": 1.0, "batch_size": 4, "progress": False}
+    whole = sl.sweep(model, store=tmp_path / "whole.sqlite", **how)
+    calls, generate = [], parts.generate
+
+    def stopped(*args, **kwargs):
+        calls.append(len(args[2]))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return generate(*args, **kwargs)
+
+    monkeypatch.setattr(parts, "generate", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        sl.sweep(model, store=tmp_path / "resumed.sqlite", **how)
+    resumed = sl.sweep(model, store=tmp_path / "resumed.sqlite", **how)
+    assert resumed.frame["completion"].tolist() == whole.frame["completion"].tolist()
+    assert calls[2] == calls[3], "the part that was stopped is done again as it was"
