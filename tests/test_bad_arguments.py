@@ -191,6 +191,11 @@ EXCUSED = {
     "experiments": "a module, whose functions tests/experiments call",
     "ContrastSet": "reads files of all kinds: tests/steering/test_contrast_sets.py",
     "SteerlensError": "the error itself",
+    # Not walked yet: their own tests look at bad arguments.
+    "directions": "tests/steering",
+    "latent": "tests/steering",
+    "model_difference": "tests/steering",
+    "trained": "tests/steering",
     "Sweep": "made by sweep; its methods are walked",
 }
 METHODS = {
@@ -207,7 +212,8 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     """Every public function with arguments that it takes."""
     model = loaded("gpt2", MODEL_KINDS[0])
     vector = sl.actadd(model, " love", " hate", layer=1)
-    contrast = sl.ContrastSet(("I love it", "So good", "Nice day"), ("I hate it", "So bad", "Foul day"))
+    things = ("tea", "rain", "dogs", "cats", "snow", "wine", "work", "music")
+    contrast = sl.ContrastSet(tuple(f"I love {one}" for one in things), tuple(f"I hate {one}" for one in things))
     few = {"n": 1, "max_new_tokens": 1}
     swept = sl.sweep(model, vector, PROMPT, metrics=[sl.metrics.length()], **few, progress=False)
     text = {"model": model, "prompts": PROMPT}
@@ -219,7 +225,7 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             {"model": model, "positives": ["a b"], "negatives": ["b a"], "layer": 1},
         ),
         "pca": (sl.pca, {"model": model, "contrast": contrast, "layer": 1}),
-        "probe": (sl.probe, {"model": model, "contrast": contrast, "layer": 1, "held_out": 0}),
+        "probe": (sl.probe, {"model": model, "contrast": contrast, "layer": 1}),
         "generate": (sl.generate, {**steered, **few}),
         "next_token_logits": (sl.next_token_logits, steered),
         "score": (sl.score, {"model": model, "texts": PROMPT, "steering": vector}),
