@@ -106,6 +106,8 @@ def _check(vector: object, first: SteeringVector) -> None:
             f"a GGUF control vector is added at every position, but {vector.label!r:.60} spans {vector.n_positions} "
             f"and is placed at {vector.placement!r}; give a one-position vector, as vector.at(i).on('all')"
         )
+    if vector.site != "resid_pre":
+        raise SteerlensError(f"a GGUF control vector goes to the residual stream between blocks, not to {vector.site}")
     if vector.layer < 2:
         raise SteerlensError(f"llama.cpp has no direction for layer {vector.layer} (at its input); use layer 2 or more")
     if (difference := vector.model.difference(first.model)) is not None:
