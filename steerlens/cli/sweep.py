@@ -23,6 +23,7 @@ from steerlens.cli.options import (
     read_prompt,
     typed,
 )
+from steerlens.errors import SteerlensError
 
 if TYPE_CHECKING:
     from steerlens.runs.sweep import Sweep
@@ -75,10 +76,8 @@ def sweep(
       steerlens sweep " weddings" " " --n 1000 --store runs.sqlite
     """
     import steerlens as sl
-    from steerlens.cli.console import say
-    from steerlens.cli.outputs import check_places, write_all
+    from steerlens.cli.outputs import check_places
     from steerlens.runs.store import Store
-    from steerlens.whole_files import write_whole
 
     check_places(out=out, csv=csv, store=store)
     if store is not None:
@@ -102,7 +101,19 @@ def sweep(
         store=store,
         engine=engine,  # type: ignore[arg-type]  # checked there
     )
-    seconds = time.perf_counter() - started
+    deliver(result, time.perf_counter() - started, out=out, csv=csv, store=store)
+
+
+def deliver(result: Sweep, seconds: float, *, out: Path | None, csv: Path | None, store: Path | None = None) -> None:
+    """Write the files of a sweep, then print it.
+
+    Raises:
+        SteerlensError: a file could not be written; the others are, and the table is printed.
+    """
+    from steerlens.cli.console import say
+    from steerlens.cli.outputs import write_all
+    from steerlens.whole_files import write_whole
+
     writers = {}
     if csv is not None:
         writers["completions"] = lambda: write_whole(csv, result.frame.to_csv(index=False), "the completions")
@@ -114,7 +125,7 @@ def sweep(
     rate = f" ({result.frame['n_tokens'].sum() / seconds:,.0f} tokens/s)" if store is None else f", kept in {store}"
     say("\n".join([f"{len(result.frame):,} completions in {seconds:.0f} s{rate}", *lines]))
     if problems:
-        raise sl.SteerlensError("; ".join(problems))
+        raise SteerlensError("; ".join(problems))
 
 
 def told(result: Sweep) -> str:
@@ -133,6 +144,10 @@ def told(result: Sweep) -> str:
     if controlled:
         columns += ["random vector", "95 % interval"]
         cells[0] += ["", ""]
+    judged = result.judged()
+    if judged is not None:
+        columns += ["surprise", "verdict"]
+        cells[0] += [f"{judged['surprise'].iloc[0]:.2f}", ""]
     bold = None
     for _, row in rows[rows["role"] == "steered"].iterrows():
         if row["condition"] == best["condition"]:
@@ -141,6 +156,9 @@ def told(result: Sweep) -> str:
         if controlled:
             other = control_of(rows, row)
             line += ["", ""] if other is None else [number(other), interval(other)]
+        if judged is not None:
+            one = judged.loc[row["condition"]]
+            line += [f"{one['surprise']:.2f}", one["verdict"].removesuffix(" to say")]
         cells.append(line)
     title = f"{result.settings['what']}: {metric.name}, {result.settings['n']} completions each"
     found = differing(result.frame, metric.column, metric.kind)

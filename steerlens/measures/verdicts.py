@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from steerlens.measures.damage import MARGIN, fluent, success
+from steerlens.measures.damage import MARGIN, effects, fluent, success
 from steerlens.measures.statistics import PairedDifference, paired_difference
 
 WORKS = "works"
@@ -94,6 +94,20 @@ def verdicts(
     return pd.DataFrame(rows, columns=columns).astype({"layer": "Int64", "more": "Int64"})
 
 
+def judged(
+    frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"], *, margin: float = MARGIN
+) -> pd.DataFrame | None:
+    """`effects` with the verdict of each steered condition ("" for others), by condition; None without surprise.
+
+    What tables and pages show: no effect without its damage and what can be said of it.
+    """
+    if "surprise" not in frame:
+        return None
+    table = effects(frame, metric, kind, margin=margin).set_index("condition")
+    said = verdicts(frame, metric, kind, margin=margin).set_index("condition")
+    return table.assign(**{name: said[name].reindex(table.index).fillna("") for name in ("verdict", "why")})
+
+
 @dataclass(frozen=True)
 class _Seen:
     """What is known of one condition; p-values corrected, differences paired."""
@@ -170,6 +184,8 @@ def _more_samples(group: pd.DataFrame, base: pd.DataFrame, kind: str, *, tried: 
 def _paired(group: pd.DataFrame, other: pd.DataFrame, column: str, kind: Literal["share", "mean"]) -> PairedDifference:
     """The difference over completions of the same prompt and sample number that both have a value for."""
     both = group[[*_PAIR, column]].merge(other[[*_PAIR, column]], on=_PAIR, suffixes=("", "_other")).dropna()
+    if both.empty:  # nothing was defined in both: no difference, and nothing to say of it
+        return PairedDifference(math.nan, math.nan, math.nan, math.nan, 0, 0.95, "none")
     return paired_difference(both[column], both[f"{column}_other"], kind=kind)
 
 

@@ -20,7 +20,7 @@ from steerlens.measures.measuring import check_metrics, measure_completions
 from steerlens.measures.metrics import Metric, words
 from steerlens.measures.statistics import metric_interval
 from steerlens.measures.summaries import best_condition, number, unsteered
-from steerlens.measures.verdicts import verdicts
+from steerlens.measures.verdicts import judged, verdicts
 from steerlens.models import HookedModel, require_model, run_settings
 from steerlens.runs.parts import Engine, check_engine, complete_in_parts
 from steerlens.steering import (
@@ -110,6 +110,11 @@ class Sweep:
         """
         chosen = self._metric(metric)
         return verdicts(self.frame, chosen.column, chosen.kind, margin=finite_number("margin", margin))
+
+    def judged(self, metric: Metric | str | None = None) -> pd.DataFrame | None:
+        """`effects` with each condition's verdict, by condition; None for a sweep with `damage=False`."""
+        chosen = self._metric(metric)
+        return judged(self.frame, chosen.column, chosen.kind)
 
     def baseline(self, metric: Metric | str | None = None) -> pd.Series:
         """The summary row of the unsteered condition for `metric` (the first metric by default)."""

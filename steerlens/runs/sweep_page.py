@@ -7,10 +7,17 @@ from typing import Any
 
 import pandas as pd
 
-from steerlens.figures import SideBySide, completions_side_by_side, layer_coefficient_heatmap, layer_sweep
+from steerlens.figures import (
+    SideBySide,
+    completions_side_by_side,
+    effect_against_damage,
+    layer_coefficient_heatmap,
+    layer_sweep,
+)
 from steerlens.measures.findings import NOTHING, differing
 from steerlens.measures.metrics import Metric
 from steerlens.measures.summaries import best_condition, control_of, interval, number, unsteered
+from steerlens.measures.verdicts import judged
 from steerlens.reports.page import Completions, Headline, Page
 
 
@@ -42,15 +49,28 @@ def sweep_page(
     ]
     if control is not None:
         headlines.append(Headline("random vector of equal norm", number(control), interval(control)))
+    told = judged(frame, metric.column, metric.kind)
+    if told is not None:
+        one, usual = told.loc[best["condition"]], told.loc[base["condition"]]
+        surprise = f"{usual['surprise']:.2f} unsteered; {one['fluent']:.0%} of the completions are fluent"
+        headlines.append(Headline("its surprise", f"{one['surprise']:.2f} nats a token", surprise))
     figures = {"": layer_sweep(summary, mark_best=bool(found), remark="" if found else NOTHING)}
     if rows["coeff"].nunique() > 2:  # the baseline counts as coefficient 0
         figures["The metric at every layer and coefficient."] = layer_coefficient_heatmap(rows)
+    if told is not None:
+        caption = "Effect against damage: the mean surprise of the completions to the unsteered model."
+        figures[caption] = effect_against_damage(
+            told.reset_index(),
+            damage="surprise",
+            effect_title=metric.name,
+            damage_title="surprise (nats per token)",
+        )
     return Page(
         title=f"{settings['what']} on {settings['model']}",
         subtitle=f"{metric.name}: {settings['n']} completions per condition and prompt, 95 % intervals",
         headlines=headlines,
         figures=figures,
-        tables={"Every condition": _table(rows, found)},
+        tables={"Every condition": _table(rows, found, told)},
         completions=[Completions(best_beside_unsteered(frame, summary, metric))],
         settings=settings,
         command=command,
@@ -64,10 +84,14 @@ def no_effect(rows: pd.DataFrame) -> str:
     return f"no condition differs from {against} (5 % level, corrected for {tried} conditions)"
 
 
-def _table(rows: pd.DataFrame, found: list[int]) -> pd.DataFrame:
+def _table(rows: pd.DataFrame, found: list[int], told: pd.DataFrame | None) -> pd.DataFrame:
     steered = rows["role"] == "steered"
     effect = rows["condition"].isin(found).map({True: "yes", False: NOTHING}).where(steered, "")
-    return rows.drop(columns=["condition", "metric", "kind"]).assign(**{"differs from its controls": effect})
+    table = rows.drop(columns=["metric", "kind"]).assign(**{"differs from its controls": effect})
+    if told is not None:
+        shown = told[["surprise", "fluent", "success", "verdict", "why"]]
+        table = table.drop(columns="differs from its controls").join(shown, on="condition")
+    return table.drop(columns="condition")
 
 
 def best_beside_unsteered(frame: pd.DataFrame, summary: pd.DataFrame, metric: Metric, *, n: int = 6) -> SideBySide:

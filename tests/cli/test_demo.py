@@ -15,3 +15,20 @@ def test_a_table_is_printed_and_a_page_written(typed: Callable[..., int], tmp_pa
     text = page.read_text(encoding="utf-8")
     assert "plotly" in text and "steerlens demo --n 3" in text
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_mean_difference_is_added_everywhere(typed: Callable[..., int], tmp_path: Path, capsys) -> None:
+    page = tmp_path / "out.html"
+    arguments = ("--method", "mean-difference", "--words", "dogs", "--n", "2", "--tokens", "4", "--out", str(page))
+    assert typed("demo", *arguments) == 0
+    out = capsys.readouterr().out
+    assert "mean difference" in out and "surprise" in out and "verdict" in out
+    assert "dogs" in page.read_text(encoding="utf-8")
+
+
+def test_a_topic_without_sentences_and_an_unknown_method_are_one_line(typed: Callable[..., int], tmp_path, capsys) -> None:
+    page = str(tmp_path / "out.html")
+    assert typed("demo", "--method", "mean-difference", "--words", "cats", "--out", page) == 2
+    assert "use one of weddings, war" in capsys.readouterr().err
+    assert typed("demo", "--method", "magic", "--out", page) == 2
+    assert "--method 'magic' is unknown" in capsys.readouterr().err
