@@ -26,7 +26,7 @@ def test_the_mean_difference_is_added_everywhere(typed: Callable[..., int], tmp_
     assert "dogs" in page.read_text(encoding="utf-8")
 
 
-def test_a_topic_without_sentences_and_an_unknown_method_are_one_line(typed: Callable[..., int], tmp_path, capsys) -> None:
+def test_an_unknown_topic_or_method_is_one_line(typed: Callable[..., int], tmp_path: Path, capsys) -> None:
     page = str(tmp_path / "out.html")
     assert typed("demo", "--method", "mean-difference", "--words", "cats", "--out", page) == 2
     assert "use one of weddings, war" in capsys.readouterr().err
