@@ -12,11 +12,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
 
-# With several workers each keeps to one thread, or they fight over the cores.
-PYTEST = $(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1 )$(1)/bin/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) )$(ARGS)
+# Those that a marker names. With several workers each keeps to one thread, or they fight over the cores.
+PYTEST = $(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1 )$(1)/bin/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) )-m "$(2)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smollm2 test test-tl4 check format notebooks install dev clean distclean
+.PHONY: help demo smollm2 test test-tl4 real real-tl4 check format notebooks install dev clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,10 +28,16 @@ smollm2: .venv/.dev  ## fetch SmolLM2-135M-Instruct into the cache (98 MB), for 
 	.venv/bin/steerlens get smollm2 $(ARGS)
 
 test: .venv/.dev  ## run the tests on TransformerLens 3.9 (ARGS="tests/engine -x", WORKERS=2)
-	$(call PYTEST,.venv)
+	$(call PYTEST,.venv,not real)
 
 test-tl4: .venv-tl4/.dev  ## run the same tests on TransformerLens 4.3
-	$(call PYTEST,.venv-tl4)
+	$(call PYTEST,.venv-tl4,not real)
+
+real: .venv/.dev smollm2  ## run the tests on SmolLM2, with TransformerLens 3.9
+	$(call PYTEST,.venv,real)
+
+real-tl4: .venv-tl4/.dev smollm2  ## run the tests on SmolLM2, with TransformerLens 4.3
+	$(call PYTEST,.venv-tl4,real)
 
 check: .venv/.dev  ## ruff (lint and format) and mypy
 	.venv/bin/ruff check

@@ -52,8 +52,8 @@ def sweep_page(
     told = judged(frame, metric.column, metric.kind)
     if told is not None:
         one, usual = told.loc[best["condition"]], told.loc[base["condition"]]
-        surprise = f"{usual['surprise']:.2f} unsteered; {one['fluent']:.0%} of the completions are fluent"
-        headlines.append(Headline("its surprise", f"{one['surprise']:.2f} nats a token", surprise))
+        surprise = f"per token; unsteered {usual['surprise']:.2f}. {one['fluent']:.0%} of the completions are fluent"
+        headlines.append(Headline("its surprise", f"{one['surprise']:.2f} nats", surprise))
     figures = {"": layer_sweep(summary, mark_best=bool(found), remark="" if found else NOTHING)}
     if rows["coeff"].nunique() > 2:  # the baseline counts as coefficient 0
         figures["The metric at every layer and coefficient."] = layer_coefficient_heatmap(rows)
