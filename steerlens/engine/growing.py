@@ -27,7 +27,7 @@ from torch import Tensor
 
 from steerlens.engine.growths import Bank, Growth
 from steerlens.models import HookedModel, Site, changing_at, is_bridge, put_on, resid_pre_hook, stamp
-from steerlens.steering.changing import Turn
+from steerlens.steering.changing import Round
 from steerlens.steering.conditions import Injection
 from steerlens.steering.vectors import SteeringVector
 
@@ -139,9 +139,9 @@ def _grows(model: Any) -> bool:
     bank = Bank([Injection(SteeringVector(values, layer, stamp(model)))])
 
     def growth(sources: list[int] | None) -> Growth:
-        turn = torch.tensor([[2, 3], [1, 1], [0, 0]])
+        places = torch.tensor([[2, 3], [1, 1], [0, 0]])
         found = None if sources is None else torch.tensor(sources)
-        return Growth(layer, found, {"resid_pre": [Turn("add", turn)]}, 2).to(device)
+        return Growth(layer, found, {"resid_pre": [Round("add", places)]}, 2).to(device)
 
     tokens = torch.tensor([[1, 2], [3, 1]], device=device) % int(model.cfg.d_vocab)
     expected = run_all_rows(model, tokens.repeat(2, 1), [growth(None)], bank).float()

@@ -12,7 +12,7 @@ from torch import Tensor
 from steerlens.engine.jobs import Batch, Branch, Passage, recipe
 from steerlens.models import SITES, HookedModel, Site
 from steerlens.steering.beginnings import after_bos
-from steerlens.steering.changing import Turn, change_, in_turns
+from steerlens.steering.changing import Round, change_, in_rounds
 from steerlens.steering.conditions import Injection, rows_of
 from steerlens.steering.operations import Kind, Table, joined
 from steerlens.steering.placement import Placement, bounds, check_fit, first_positions, is_range
@@ -75,24 +75,24 @@ class Growth:
     Attributes:
         layer: the layer.
         sources: for every row after its input, the row before it that it goes on from; None if the rows stay.
-        turns: what is changed where, by site, of the site's table.
+        rounds: what is changed where, by site, of the site's table.
         width: how many tokens a row has.
     """
 
     layer: int
     sources: Int[Tensor, " rows"] | None
-    turns: dict[Site, list[Turn]]
+    rounds: dict[Site, list[Round]]
     width: int
 
     @property
     def inside(self) -> list[Site]:
         """The sites behind the block's input at which something is changed, in their order."""
-        return [site for site in self.turns if site != "resid_pre"]
+        return [site for site in self.rounds if site != "resid_pre"]
 
     def to(self, device: torch.device | str) -> Growth:
         """The same with its indices on `device`."""
         self.sources = None if self.sources is None else self.sources.to(device)
-        self.turns = {site: [turn.to(device) for turn in turns] for site, turns in self.turns.items()}
+        self.rounds = {site: [one.to(device) for one in rounds] for site, rounds in self.rounds.items()}
         return self
 
     def of(self, resid: Float[Tensor, "batch pos d_model"], bank: Bank) -> Float[Tensor, "rows pos d_model"]:
@@ -109,8 +109,8 @@ class Growth:
         return changed
 
     def _change_(self, x: Tensor, site: Site, bank: Bank) -> None:
-        if turns := self.turns.get(site):
-            change_(x, turns, bank.table_like(x, self.layer, site))
+        if rounds := self.rounds.get(site):
+            change_(x, rounds, bank.table_like(x, self.layer, site))
 
 
 def grown(
@@ -185,8 +185,8 @@ def _growth(
     row_sources = None
     if sources is not None:
         row_sources = (torch.tensor(sources, dtype=torch.long)[:, None] * n + within).flatten()
-    turns = {site: in_turns(changes[site]) for site in sorted(changes, key=list(SITES).index)}
-    return Growth(layer, row_sources, turns, width)
+    rounds = {site: in_rounds(changes[site]) for site in sorted(changes, key=list(SITES).index)}
+    return Growth(layer, row_sources, rounds, width)
 
 
 def _touched(placement: Placement, span: int, prompts: Prompts, width: int) -> tuple[Tensor, Tensor, Tensor]:

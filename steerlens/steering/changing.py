@@ -13,7 +13,7 @@ from steerlens.steering.operations import Kind, Table, change
 
 
 @dataclass(frozen=True, eq=False)
-class Turn:
+class Round:
     """What happens at once, no place twice.
 
     Attributes:
@@ -24,13 +24,13 @@ class Turn:
     kind: Kind
     places: Int[Tensor, "3 some"]
 
-    def to(self, device: torch.device | str) -> Turn:
+    def to(self, device: torch.device | str) -> Round:
         """The same with its indices on `device`."""
-        return Turn(self.kind, self.places.to(device))
+        return Round(self.kind, self.places.to(device))
 
 
-def in_turns(changes: Sequence[tuple[Kind, Tensor]]) -> list[Turn]:
-    """The places in turns, in the order given: whatever comes second at a place is done in the second turn, and so on.
+def in_rounds(changes: Sequence[tuple[Kind, Tensor]]) -> list[Round]:
+    """The places in rounds, in the order given: whatever comes second at a place is done in the second round, and so on.
 
     Were it done at once, the order of a sum would be left to chance (on a CPU threads race for it), and the same seed
     would not give the same logits.
@@ -46,22 +46,24 @@ def in_turns(changes: Sequence[tuple[Kind, Tensor]]) -> list[Turn]:
     place = row * (column.max() + 1) + column
     order = place.argsort(stable=True)
     sorted_place = place[order]
-    turn = torch.empty_like(place)
-    turn[order] = torch.arange(len(place), device=place.device) - torch.searchsorted(sorted_place, sorted_place)
-    numbers = range(int(turn.max()) + 1)
+    place_round = torch.empty_like(place)
+    place_round[order] = torch.arange(len(place), device=place.device) - torch.searchsorted(sorted_place, sorted_place)
+    numbers = range(int(place_round.max()) + 1)
     if len(kinds) == 1:
-        return [Turn(kinds[0], places[:, turn == number]) for number in numbers]
+        return [Round(kinds[0], places[:, place_round == number]) for number in numbers]
     of_kind = torch.cat([torch.full((one.shape[1],), kinds.index(kind)) for kind, one in changes])
-    found = [Turn(k, places[:, (turn == number) & (of_kind == i)]) for number in numbers for i, k in enumerate(kinds)]
+    found = [
+        Round(k, places[:, (place_round == number) & (of_kind == i)]) for number in numbers for i, k in enumerate(kinds)
+    ]
     return [one for one in found if one.places.shape[1]]
 
 
-def change_(x: Float[Tensor, "batch pos width"], turns: Sequence[Turn], table: Table) -> None:
+def change_(x: Float[Tensor, "batch pos width"], rounds: Sequence[Round], table: Table) -> None:
     """Changes activations by entries of the table, in place."""
-    for turn in turns:
-        row, column, entry = turn.places
+    for place_round in rounds:
+        row, column, entry = place_round.places
         before = x[row, column]
         by = table.values[entry]
-        if turn.kind != "add":
-            by = change(before, by, table.targets[entry], turn.kind)
+        if place_round.kind != "add":
+            by = change(before, by, table.targets[entry], place_round.kind)
         x.index_put_((row, column), (before + by).to(x.dtype))

@@ -11,7 +11,7 @@ from torch import Tensor
 from steerlens.errors import SteerlensError
 from steerlens.models import ForwardState, HookedModel
 from steerlens.steering.beginnings import after_bos_in
-from steerlens.steering.changing import change_, in_turns
+from steerlens.steering.changing import change_, in_rounds
 from steerlens.steering.operations import Kind, Table, change, joined
 from steerlens.steering.parts import Part
 from steerlens.steering.placement import bounds, check_fit, first_positions, is_range, needs_length, reaches_later
@@ -177,7 +177,7 @@ class Session:
         if not tables:
             return resid
         changed = resid.clone()
-        change_(changed, [turn.to(resid.device) for turn in in_turns(changes)], joined(tables))
+        change_(changed, [one.to(resid.device) for one in in_rounds(changes)], joined(tables))
         return changed
 
     def _where_prompts_are(self, state: ForwardState, batch: int, width: int) -> tuple[Tensor, Tensor]:
