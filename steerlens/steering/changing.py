@@ -30,7 +30,7 @@ class Round:
 
 
 def in_rounds(changes: Sequence[tuple[Kind, Tensor]]) -> list[Round]:
-    """The places in rounds, in the order given: whatever comes second at a place is done in the second round, and so on.
+    """The places in rounds, in the order given: what comes second at a place is done in the second round, and so on.
 
     Were it done at once, the order of a sum would be left to chance (on a CPU threads race for it), and the same seed
     would not give the same logits.
