@@ -45,7 +45,8 @@ def load_model(
             Hugging Face name (`"gpt2-xl"`), a local directory in Hugging Face layout, a GGUF file, the directory of a
             PEFT adapter (merged into its base), a Hugging Face model or PeftModel object (give `tokenizer` too; it
             stays as it is), or a live HookedTransformer or TransformerBridge (returned as it is). A model with packed
-            weights (bitsandbytes) becomes a bridge around the weights as they are.
+            weights (bitsandbytes, 4 or 8 bits) becomes a bridge around the weights as they are, where and in the
+            dtype that Hugging Face puts them.
         tokenizer: a Hugging Face tokenizer; needed for a Hugging Face model object, else found beside the weights.
         base: the model under an adapter's directory, in any of the forms above; by default the one that it names.
         device: `"auto"` takes cuda, then mps, then cpu. Not with `device_map`.
@@ -105,6 +106,11 @@ def load_model(
             for to in (target_dtype, target_device):
                 if to not in (torch.float32, torch.device("cpu")) and not original.as_it_is:
                     model = moved(model, to)
+            if original.as_it_is and device != "auto" and torch.device(model.cfg.device).type != target_device.type:
+                raise SteerlensError(
+                    f"device={str(device)!r} was asked for but this model is on {model.cfg.device} and stays there, "
+                    f"since {original.as_it_is}; leave device out"
+                )
             origin = original.sketch
         if strides:
             fix_strides(model)

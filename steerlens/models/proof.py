@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steerlens.errors import SteerlensError
+from steerlens.errors import SteerlensError, first_line
 from steerlens.models.context import own_context
 from steerlens.models.decoding import Decoders
 from steerlens.models.protocol import HookedModel
+from steerlens.models.quantized import packed
 from steerlens.models.running import prefill, resid_pre_hook
 
 # Rotary scaling, windows and wrong positions show at 40 tokens; at 8 they do not.
@@ -45,7 +46,7 @@ class Reference:
         tokens: the probe, ids of the vocabulary drawn at random, always the same.
         log_probs: of every next token, in float32 on the CPU.
         streams: the residual stream at the input of each block; none where the original does not give it.
-        half: whether the original computes in half precision.
+        half: whether the original computes in half precision, or rounds as much (packed weights).
     """
 
     tokens: Int[Tensor, "row pos"]
@@ -122,7 +123,15 @@ def reference(hf_model: Any, tokenizer: Any) -> Reference:
         raise SteerlensError(f"{kind} has an encoder and a decoder; steerlens steers decoder-only language models")
     tokens = _probe(hf_model, tokenizer).to(next(hf_model.parameters()).device)
     ones = torch.ones_like(tokens)
-    output = hf_model(input_ids=tokens, attention_mask=ones, use_cache=True, output_hidden_states=True)
+    try:
+        output = hf_model(input_ids=tokens, attention_mask=ones, use_cache=True, output_hidden_states=True)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        why = f" ({reason})" if (reason := packed(hf_model)) else ""
+        raise SteerlensError(
+            f"{kind} itself{why} stops at {tokens.numel()} tokens with {type(error).__name__}: {first_line(error)}"
+        ) from None
     logits = getattr(output, "logits", None)
     if logits is None or logits.ndim != 3 or logits.shape[:2] != tokens.shape:
         raise SteerlensError(
@@ -133,7 +142,8 @@ def reference(hf_model: Any, tokenizer: Any) -> Reference:
             f"{kind} itself predicts NaN for tokens {tokens[0, :4].tolist()}…; its weights are damaged"
         )
     alone = hf_model(input_ids=tokens[:, :_PREFIX], attention_mask=ones[:, :_PREFIX], use_cache=False).logits
-    half = logits.dtype != torch.float32 or next(hf_model.parameters()).dtype in (torch.bfloat16, torch.float16)
+    # Kernels for packed weights compute in half precision; those of 8 bits round a row by what else is in the batch.
+    half = packed(hf_model) is not None or logits.dtype != torch.float32 or _weights_in_half(hf_model)
     seen = (alone.float() - logits[:, :_PREFIX].float()).abs().mean() / logits.float().std()
     if seen > (5e-2 if half else 1e-3):
         raise SteerlensError(f"{kind} looks at later tokens too, so it is no language model that can be steered")
@@ -147,6 +157,10 @@ def reference(hf_model: Any, tokenizer: Any) -> Reference:
         tuple(one.float().cpu() for one in streams if one.shape[:2] == tokens.shape and one.ndim == 3),
         half,
     )
+
+
+def _weights_in_half(hf_model: Any) -> bool:
+    return next(hf_model.parameters()).dtype in (torch.bfloat16, torch.float16)
 
 
 @torch.no_grad()

@@ -107,8 +107,9 @@ def _ready(original: Original) -> Any:
 def _made(way: Way, hf_model: Any, tokenizer: Any, name: str) -> Any:
     use_bridge, processing = way
     if use_bridge:
-        device = str(next(hf_model.parameters()).device)
-        return bridged(hf_model, tokenizer, name=name, processing=processing, device=device)
+        weights = [weight for weight in hf_model.parameters() if weight.is_floating_point()]  # packed ones are not
+        options = {"device": str(weights[0].device), "dtype": weights[0].dtype}
+        return bridged(hf_model, tokenizer, name=name, processing=processing, **options)
     from steerlens.models.conversion import hooked_transformer
 
     model = hooked_transformer(hf_model, tokenizer, name=name, processing=processing)

@@ -16,9 +16,12 @@ def read_weights(place: str | Path, **options: Any) -> Any:
         SteerlensError: weights that are missing, too many, or of another size than the configuration says. Hugging
             Face draws the missing ones at random and goes on. (Tied weights, stored once, are not missing.)
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging as hf_logging
 
+    where = {"local_files_only": True} if options.get("local_files_only") else {}
+    if getattr(AutoConfig.from_pretrained(place, **where), "quantization_config", None) is not None:
+        options["dtype"] = "auto"  # packed weights stay as they are, and what stands between them goes with them
     verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()  # a table of what does not fit, which becomes the error below
     try:
