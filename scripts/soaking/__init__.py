@@ -1,0 +1,1 @@
+"""The parts of `scripts/soak.py`: what is counted, work in children, and the kinds of disturbance."""
