@@ -15,9 +15,10 @@ from steerlens.engine.jobs import Passage
 from steerlens.engine.passes import Job
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
+from steerlens.steering.chats import Span
 from steerlens.steering.conditions import Condition, Steering, as_conditions
 from steerlens.steering.placement import Placement
-from steerlens.steering.prompts import PromptLike, prompt_ids
+from steerlens.steering.prompts import PromptLike, read_prompt
 
 Positions = Literal["last", "all"]
 
@@ -56,11 +57,13 @@ class Comparison:
     Attributes:
         conditions: the conditions; the first is the base.
         rows: token ids of the prompts.
+        spans: where the messages of those that are chats stand.
         positions: behind the last token of each prompt, or behind every token.
     """
 
     conditions: tuple[Condition, ...]
     rows: tuple[tuple[int, ...], ...]
+    spans: tuple[tuple[Span, ...], ...]
     positions: Positions
     _windows: tuple[_Window, ...]
 
@@ -81,19 +84,20 @@ class Comparison:
         choice("positions", positions, ("last", "all"))
         if not prompts:
             raise SteerlensError("there are no prompts; give at least one text")
-        rows = tuple(tuple(prompt_ids(model, text)) for text in prompts)
+        read = [read_prompt(model, prompt) for prompt in prompts]
+        rows, spans = tuple(one.ids for one in read), tuple(one.spans for one in read)
         # A long prompt is asked for window by window: 128,000 tokens at 2,000 positions would be a gigabyte.
         width = max(_BASE_BYTES // (4 * int(model.cfg.d_vocab)), 1)
         asked: dict[int, list[tuple[int, Passage]]] = {}
         for number, ids in enumerate(rows):
             for first in range(0 if positions == "all" else len(ids) - 1, len(ids), width):
-                passage = Passage(ids, len(ids), first, min(first + width, len(ids)))
+                passage = Passage(ids, len(ids), first, min(first + width, len(ids)), spans[number])
                 asked.setdefault(first if positions == "all" else 0, []).append((number, passage))
         windows = []
         for some in asked.values():
             numbers, passages = zip(*some, strict=True)
             windows.append(_Window(Job.of(model, passages, conditions), numbers))
-        return Comparison(tuple(conditions), rows, positions, tuple(windows))
+        return Comparison(tuple(conditions), rows, spans, positions, tuple(windows))
 
     @property
     def distinct(self) -> tuple[int, ...]:

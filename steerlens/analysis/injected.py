@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from steerlens.models import HookedModel
 from steerlens.steering import Injection
 from steerlens.steering.beginnings import after_bos
-from steerlens.steering.placement import check_fit, rows_at
+from steerlens.steering.chats import Span, role_positions
+from steerlens.steering.placement import check_fit, is_role, rows_at
 
 
-def injected_rows(model: HookedModel, injection: Injection, ids: Sequence[int]) -> dict[int, int]:
+def injected_rows(
+    model: HookedModel, injection: Injection, ids: Sequence[int], spans: Sequence[Span] = ()
+) -> dict[int, int]:
     """{position in the prompt (BOS at 0): row of the vector} for a prompt of tokens `ids`.
+
+    Args:
+        spans: where the messages stand, if the prompt is a chat.
 
     Raises:
         SteerlensError: the vector does not fit the prompt.
@@ -19,4 +25,6 @@ def injected_rows(model: HookedModel, injection: Injection, ids: Sequence[int]) 
     placement, span = injection.placement, injection.vector.n_positions
     assert placement is not None
     check_fit(placement, span, len(ids))
+    if is_role(placement):
+        return dict.fromkeys(role_positions(spans, str(placement)), 0)
     return rows_at(placement, span, length=len(ids), after_bos=after_bos(model, ids), total=len(ids))

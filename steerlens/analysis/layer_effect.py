@@ -170,15 +170,14 @@ def _norms(model: HookedModel, prompts: Sequence[Prompt], conditions: Sequence[C
     """vector_norm, resid_norm, norm_ratio for every condition × prompt, in that order."""
     layers = sorted({injection.vector.layer for one in conditions for injection in one.injections})
     streams = []
-    rows_of_ids = [list(prompt.ids) for prompt in prompts]
-    for row_ids in rows_of_ids:
-        ids = torch.tensor([row_ids], device=model.cfg.device)
+    for prompt in prompts:
+        ids = torch.tensor([prompt.ids], device=model.cfg.device)
         mask = torch.ones_like(ids)
         found = resid_pre(model, ids, layers, attention_mask=mask, live_hooks=True)
         streams.append({layer: values[0].norm(dim=-1).cpu() for layer, values in found.items()})
     rows = []
     for condition in conditions:
-        for row_ids, stream in zip(rows_of_ids, streams, strict=True):
+        for prompt, stream in zip(prompts, streams, strict=True):
             row = dict.fromkeys(_NORMS, float("nan"))
             for injection in condition.injections:
                 vector = injection.vector
@@ -186,7 +185,7 @@ def _norms(model: HookedModel, prompts: Sequence[Prompt], conditions: Sequence[C
                     continue  # no norm of the stream at a block's input to compare with
                 here = stream[vector.layer]
                 own = vector.norms.cpu()
-                places = injected_rows(model, injection, row_ids)
+                places = injected_rows(model, injection, prompt.ids, prompt.spans)
                 pairs = [(own[i], here[at]) for at, i in places.items() if own[i] > 0]
                 if pairs:
                     mine, theirs = torch.tensor(pairs).unbind(1)

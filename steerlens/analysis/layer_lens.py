@@ -80,7 +80,7 @@ def layer_lens(
     parts: list[pd.DataFrame] = []
     for prompt in given:
         ids = list(prompt.ids)
-        traces = [residual_trace(model, ids, condition, [len(ids) - 1]) for condition in conditions]
+        traces = [residual_trace(model, prompt, condition, [len(ids) - 1]) for condition in conditions]
         if not followed:
             rise = traces[1].logits[-1].softmax(-1) - traces[0].logits[-1].softmax(-1)
             chosen = rise.topk(min(top_k, len(rise))).indices.tolist()

@@ -191,11 +191,11 @@ def _reach(model: HookedModel, conditions: Sequence[Condition], job: Comparison)
     """
     reach: dict[tuple[int, int], int] = {}
     for distinct, condition in zip(job.distinct, conditions, strict=True):
-        for prompt, ids in enumerate(job.rows):
+        for prompt, (ids, spans) in enumerate(zip(job.rows, job.spans, strict=True)):
             places = [
                 position
                 for injection in condition.injections
-                for position, row in injected_rows(model, injection, ids).items()
+                for position, row in injected_rows(model, injection, ids, spans).items()
                 if bool(injection.vector.values[row].any())
             ]
             reach[distinct, prompt] = min(places, default=len(ids))

@@ -13,6 +13,8 @@ from torch import Tensor
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, kept_values
 from steerlens.steering import Condition, steer
+from steerlens.steering.prompts import Prompt
+from steerlens.steering.roles import at_positions
 
 _POINTS = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post")
 
@@ -36,16 +38,14 @@ class ResidualTrace:
 
 
 @torch.no_grad()
-def residual_trace(
-    model: HookedModel, ids: Sequence[int], condition: Condition, positions: Sequence[int]
-) -> ResidualTrace:
+def residual_trace(model: HookedModel, prompt: Prompt, condition: Condition, positions: Sequence[int]) -> ResidualTrace:
     """One forward pass over one prompt under `condition`, kept at `positions` only (float32, or float64 as the model).
 
     Raises:
         SteerlensError: a model whose blocks do not show their output; a vector that does not fit.
     """
     n_layers = int(model.cfg.n_layers)
-    tokens = torch.tensor([list(ids)], device=model.cfg.device)
+    tokens = torch.tensor([list(prompt.ids)], device=model.cfg.device)
     at = torch.tensor(list(positions), device=tokens.device)
 
     def asked(value: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def residual_trace(
     names = [f"blocks.{layer}.{point}" for layer in range(n_layers) for point in _POINTS]
     # The vectors' hooks come first, so that what is kept of a block's input has them in it.
     with (
-        steer(model, condition) if condition.injections else nullcontext(),
+        steer(model, at_positions(condition, prompt.spans)) if condition.injections else nullcontext(),
         kept_values(model, names, part=asked) as kept,
     ):
         logits = model(tokens, attention_mask=torch.ones_like(tokens))[0]

@@ -114,9 +114,9 @@ def shift_parts(
         ids = list(prompt.ids)
         contexts = token_strings(model, ids)
         places = list(range(len(ids))) if positions == "all" else [len(ids) - 1]
-        base = residual_trace(model, ids, base_condition, places)
+        base = residual_trace(model, prompt, base_condition, places)
         for number, condition in enumerate(conditions, start=1):
-            steered = residual_trace(model, ids, condition, places)
+            steered = residual_trace(model, prompt, condition, places)
             if not followed:
                 rise = steered.logits[-1].softmax(-1) - base.logits[-1].softmax(-1)
                 chosen = rise.topk(min(top_k, len(rise))).indices.tolist()

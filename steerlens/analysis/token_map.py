@@ -15,6 +15,7 @@ from steerlens.models import HookedModel, for_one_thread, kept_values, require_m
 from steerlens.steering import Condition, Placement, Steering, SteeringVector, as_condition, steer
 from steerlens.steering.pairs import PromptPair
 from steerlens.steering.prompts import PromptLike, read_prompt
+from steerlens.steering.roles import at_positions
 from steerlens.steering.tokens import token_strings
 
 # (each class twice, so that the rules win over those that Jupyter has for any table)
@@ -148,11 +149,12 @@ def token_map(
         vector = injection.vector
         name = site_hook(vector.layer, vector.site)
         stream = _input_of(model, tokens, mask, name)
-        with steer(model, Condition((injection,))) as receipts:
+        with steer(model, at_positions(Condition((injection,)), read.spans)) as receipts:
             model(tokens, attention_mask=mask)
-        went = injected_rows(model, injection, ids)
-        if set(receipts[0].positions) != set(went):
-            raise RuntimeError(f"the receipt says positions {receipts[0].positions}, the map {sorted(went)}")
+        went = injected_rows(model, injection, ids, read.spans)
+        reached = {position for receipt in receipts for position in receipt.positions}
+        if reached != set(went):
+            raise RuntimeError(f"the receipt says positions {sorted(reached)}, the map {sorted(went)}")
         made_of = _made_of(model, vector)
         shared = shared_columns(0, Condition((injection,)))
         for at, token in enumerate(strings):

@@ -27,7 +27,7 @@ PROMPT = "I went up to my friend and said"
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="The text to continue.")]
 Chat = Annotated[bool, typer.Option("--chat", help="The prompt is a user's turn in a chat; the model answers.")]
 PlacementOption = Annotated[
-    str, typer.Option(help="front, mid, back, last, all, prompt, generated, from_last, or an index.")
+    str, typer.Option(help="front, mid, back, last, all, prompt, generated, from_last, a role of a chat, or an index.")
 ]
 
 

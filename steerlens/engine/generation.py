@@ -100,6 +100,7 @@ def generate(
             model,
             rows,
             conditions,
+            spans=[prompt.spans for prompt in given],
             sampling=sampling,
             batch_size=batch_size,
             memory_budget=memory_budget,
@@ -139,7 +140,8 @@ def check_job(
             f"{len(conditions)} conditions × {len(given)} prompts × n={sampling.n} × {sampling.max_new_tokens} tokens "
             f"are more than one job holds ({_MOST_TOKENS:,} tokens); ask for fewer, or in several calls"
         )
-    check_fits(conditions, [len(prompt) for prompt in given], names=[prompt.text for prompt in given])
+    lengths, spans, names = zip(*((len(prompt), prompt.spans, prompt.text) for prompt in given), strict=True)
+    check_fits(conditions, lengths, spans=spans, names=names)
     return given
 
 

@@ -13,9 +13,10 @@ from steerlens.engine.jobs import Batch, Branch, Passage, recipe
 from steerlens.models import SITES, HookedModel, Site
 from steerlens.steering.beginnings import after_bos
 from steerlens.steering.changing import Round, change_, in_rounds
+from steerlens.steering.chats import Span, role_positions
 from steerlens.steering.conditions import Injection, rows_of
 from steerlens.steering.operations import Kind, Table, joined
-from steerlens.steering.placement import Placement, bounds, check_fit, first_positions, is_range
+from steerlens.steering.placement import Placement, bounds, check_fit, first_positions, is_range, is_role
 
 
 class Bank:
@@ -56,16 +57,19 @@ class Prompts:
     Attributes:
         lengths: of the prompts that passages begin with.
         after_bos: the first position after BOS in each.
+        spans: where the messages of each stand, if it is a chat.
     """
 
     lengths: Int[Tensor, " passages"]
     after_bos: Int[Tensor, " passages"]
+    spans: tuple[tuple[Span, ...], ...]
 
     @staticmethod
     def of(model: HookedModel, passages: Sequence[Passage]) -> Prompts:
         """The prompts of `passages`."""
         after = [after_bos(model, passage.ids[: passage.prompt_length]) for passage in passages]
-        return Prompts(torch.tensor([passage.prompt_length for passage in passages]), torch.tensor(after))
+        lengths = torch.tensor([passage.prompt_length for passage in passages])
+        return Prompts(lengths, torch.tensor(after), tuple(passage.spans for passage in passages))
 
 
 @dataclass
@@ -193,6 +197,10 @@ def _touched(placement: Placement, span: int, prompts: Prompts, width: int) -> t
     """Passage, column and row of the vector, of all that a vector of `span` positions touches in rows of `width`."""
     check_fit(placement, span, int(prompts.lengths.min()))
     column = torch.arange(width)
+    if is_role(placement):
+        places = [role_positions(spans, str(placement)) for spans in prompts.spans]
+        row, column = torch.tensor([(row, place) for row, here in enumerate(places) for place in here]).unbind(1)
+        return row, column, torch.zeros_like(row)
     if is_range(placement):
         first, stop = bounds(placement, prompts.lengths, prompts.after_bos)
         row, column = ((column >= first[:, None]) & (column < stop[:, None])).nonzero().unbind(1)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from steerlens.models import SITES, HookedModel
+from steerlens.steering.chats import Span
 from steerlens.steering.conditions import Condition, Injection, check_conditions
 
 # Padding that is run through the model for nothing: allowed up to this share of a batch …
@@ -32,12 +33,14 @@ class Passage:
         ids: all tokens.
         prompt_length: how many of them are the prompt; placements are fixed by these alone.
         first, stop: the wanted positions, `range(first, stop)`.
+        spans: where the messages stand, if the prompt is a chat.
     """
 
     ids: tuple[int, ...]
     prompt_length: int
     first: int
     stop: int
+    spans: tuple[Span, ...] = ()
 
     @property
     def n_wanted(self) -> int:

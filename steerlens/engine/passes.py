@@ -70,7 +70,8 @@ class Job:
             SteerlensError: no model of TransformerLens; a vector of another model, or one that does not fit a passage.
         """
         require_model(model)
-        check_fits(conditions, [passage.prompt_length for passage in passages])
+        lengths, spans = zip(*((passage.prompt_length, passage.spans) for passage in passages), strict=True)
+        check_fits(conditions, lengths, spans=spans)
         job = Job(model, tuple(passages), Tree.of(model, conditions))
         if all(passage.prompt_length == len(passage.ids) for passage in job.passages):
             _check_reached(job.tree)

@@ -110,11 +110,11 @@ def reduce_next_tokens(
     """
     require_model(model)
     conditions = as_conditions(steering, placement=placement)
-    rows = tuple(prompt.ids for prompt in read_prompts(model, prompts))
+    rows = read_prompts(model, prompts)
     if positions not in ("last", "all"):
         raise SteerlensError(f"positions must be 'last' or 'all', got {positions!r}")
     whole = positions == "all"
-    passages = [Passage(ids, len(ids), 0 if whole else len(ids) - 1, len(ids)) for ids in rows]
+    passages = [Passage(one.ids, len(one), 0 if whole else len(one) - 1, len(one), one.spans) for one in rows]
     vocab = int(model.cfg.d_vocab)
     if base is not None and not -len(conditions) <= base < len(conditions):
         raise SteerlensError(
@@ -140,7 +140,7 @@ def reduce_next_tokens(
     )
     for cells in job.cells(first=base, batch_size=batch_size, memory_budget=memory_budget):
         reduction.take(cells)
-    return reduction.result(conditions, rows, drop_pos=not whole)
+    return reduction.result(conditions, tuple(one.ids for one in rows), drop_pos=not whole)
 
 
 class BaseLogprobs:

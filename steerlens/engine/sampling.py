@@ -24,6 +24,7 @@ from steerlens.engine.stopping import Stops, exempt_from_penalty
 from steerlens.engine.token_counts import TokenCounts
 from steerlens.errors import SteerlensError
 from steerlens.models import Decoders, HookedModel, PrefixDecoder, WholeDecoder, for_one_thread, prefill
+from steerlens.steering.chats import Span
 from steerlens.steering.conditions import Condition
 from steerlens.steering.injection import injecting
 from steerlens.steering.parts import Part
@@ -72,6 +73,7 @@ def sample(
     conditions: Sequence[Condition],
     *,
     sampling: Sampling,
+    spans: Sequence[Sequence[Span]] | None = None,
     batch_size: int | None = None,
     memory_budget: int | None = None,
     use_cache: bool = True,
@@ -86,6 +88,7 @@ def sample(
 
     Args:
         prompts: token ids, BOS included.
+        spans: where the messages stand in those that are chats, prompt by prompt; for vectors that go to a role.
         batch_size, memory_budget: rows decoded together, or the bytes that they may take; see `decode_rows`.
         use_cache: False runs the whole sequence for every token; for models without a cache, and for checking.
         compiled: the decode of a HookedTransformer is compiled (on CUDA into a graph); see `generate`.
@@ -115,7 +118,10 @@ def sample(
         drawn, guess = _sample_batch(
             model,
             [prompts[unit.prompt] for unit in batch],
-            [parts_of[unit.condition] for unit in batch],
+            [
+                [part.in_prompt(spans[unit.prompt] if spans else ()) for part in parts_of[unit.condition]]
+                for unit in batch
+            ],
             torch.stack([keys[unit.prompt, samples] for unit in batch]),
             sampling=sampling,
             stops=stops,

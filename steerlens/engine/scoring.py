@@ -56,8 +56,9 @@ def next_token_logits(
     """
     require_model(model)
     conditions = as_conditions(steering, placement=placement)
-    rows = [prompt.ids for prompt in read_prompts(model, prompts)]
-    job = Job.of(model, [Passage(ids, len(ids), len(ids) - 1, len(ids)) for ids in rows], conditions)
+    rows = read_prompts(model, prompts)
+    passages = [Passage(one.ids, len(one), len(one) - 1, len(one), one.spans) for one in rows]
+    job = Job.of(model, passages, conditions)
     result: Tensor | None = None
     for cells in job.cells(batch_size=batch_size, memory_budget=memory_budget):
         if result is None:
@@ -177,7 +178,7 @@ def _scored(model: HookedModel, text: str, prompt: Prompt | None) -> Passage:
             f"a prompt of {len(before)} tokens and a text of {len(after)} do not fit the model's context of "
             f"{model.cfg.n_ctx}; shorten one of them"
         )
-    return Passage(tuple(ids), len(before), len(before) - 1, len(ids) - 1)
+    return Passage(tuple(ids), len(before), len(before) - 1, len(ids) - 1, prompt.spans)
 
 
 def _prompts_for(

@@ -120,6 +120,27 @@ class Span:
     stop: int
 
 
+def role_positions(spans: Sequence[Span], role: str, prompt: str = "") -> tuple[int, ...]:
+    """The positions of what a role says in a chat, all its messages together.
+
+    Args:
+        prompt: how the message names the chat.
+
+    Raises:
+        SteerlensError: there are no words of that role.
+    """
+    found = tuple(place for span in spans if span.role == role for place in range(span.begin, span.stop))
+    if not found:
+        roles = ", ".join(dict.fromkeys(span.role for span in spans))
+        has = f"a chat with words of {roles}" if roles else "no chat whose messages can be told apart"
+        named = f"the prompt {prompt!r:.60}" if prompt else "the prompt"
+        raise SteerlensError(
+            f"there are no words of role {role!r}: {named} is {has}; "
+            "give a chat with such a message, or another placement"
+        )
+    return found
+
+
 def message_spans(model: HookedModel, chat: Chat, text: str) -> tuple[Span, ...]:
     """Where the content of each message stands among the tokens of the rendered chat `text`.
 

@@ -13,7 +13,7 @@ from steerlens.models import SITES, HookedModel, Site, changing_at, forward_stat
 from steerlens.steering.conditions import Condition, Injection, as_condition, check_conditions
 from steerlens.steering.noticing import generation_noticed
 from steerlens.steering.parts import Part
-from steerlens.steering.placement import Placement
+from steerlens.steering.placement import Placement, is_role
 from steerlens.steering.receipts import Receipt
 from steerlens.steering.sessions import Session
 from steerlens.steering.vectors import SteeringVector
@@ -36,7 +36,8 @@ def steer(
     back: they are steered, too. The model cannot be copied or pickled inside the block.
 
     Args:
-        placement: where the vectors go; by default each vector's own (`"front"` for ActAdd).
+        placement: where the vectors go; by default each vector's own (`"front"` for ActAdd). No role of a chat: tokens
+            do not say where messages stand.
 
     Raises:
         SteerlensError: a vector of another model; a vector longer than the prompt (raised inside the forward pass);
@@ -48,6 +49,12 @@ def steer(
         injections.extend(as_condition(vector, placement=placement).injections)
     condition = Condition(tuple(injections))
     check_conditions(model, [condition])
+    for injection in injections:
+        if is_role(injection.placement):  # type: ignore[arg-type]
+            raise SteerlensError(
+                f"placement={injection.placement!r} needs a chat, and steer sees only its tokens; "
+                "use generate, score or next_token_logits with the chat, or an index"
+            )
     parts = [Part(injection) for injection in injections]
     with ExitStack() as stack:
         stack.enter_context(one_at_a_time(model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 
 import torch
@@ -9,9 +10,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from steerlens.models import site_hook
+from steerlens.steering.chats import Span, role_positions
 from steerlens.steering.conditions import Injection, rows_of
 from steerlens.steering.operations import Table
-from steerlens.steering.placement import Placement
+from steerlens.steering.placement import Placement, is_role
 from steerlens.steering.receipts import Receipt
 
 
@@ -21,11 +23,13 @@ class Part:
     Attributes:
         injection: the vector and its placement.
         rows: indices of the rows it goes to; None for every row.
+        positions: where the messages of a role stand in the prompt of these rows; None for other placements.
     """
 
     def __init__(self, injection: Injection, rows: Int[Tensor, " some"] | None = None) -> None:
         vector = injection.vector
         self.injection, self.rows = injection, rows
+        self.positions: tuple[int, ...] | None = None
         self.placement: Placement = injection.placement  # type: ignore[assignment]
         self.span = vector.n_positions
         self.kind = injection.kind
@@ -43,6 +47,18 @@ class Part:
         """The same part for other rows; the receipt is shared, so that it counts the whole run."""
         other = copy(self)
         other.rows = rows
+        return other
+
+    def in_prompt(self, spans: Sequence[Span]) -> Part:
+        """The same part for rows of a prompt whose messages stand at `spans`; the receipt is shared.
+
+        Raises:
+            SteerlensError: it goes to a role, and the prompt has no words of it.
+        """
+        if not is_role(self.placement):
+            return self
+        other = copy(self)
+        other.positions = role_positions(spans, str(self.placement))
         return other
 
     def table_like(self, x: Tensor) -> Table:

@@ -12,7 +12,10 @@ from torch import Tensor
 from steerlens.arguments import shown
 from steerlens.errors import SteerlensError
 
-Placement = Literal["front", "mid", "back", "all", "prompt", "generated", "from_last", "last"] | int
+Placement = (
+    Literal["front", "mid", "back", "all", "prompt", "generated", "from_last", "last", "system", "user", "assistant"]
+    | int
+)
 """Where a vector of n positions goes in a prompt of L tokens (BOS counted):
 
 - `"front"`: positions 0 … n−1 (ActAdd; the BOS row of an ActAdd vector is zero);
@@ -24,14 +27,17 @@ Placement = Literal["front", "mid", "back", "all", "prompt", "generated", "from_
 - `"prompt"`: a one-position vector at every position of the prompt after BOS; later tokens are not touched;
 - `"generated"`: a one-position vector at every token after the prompt, and at no position of the prompt;
 - `"from_last"`: a one-position vector at the last position of the prompt and at every later token, which are the
-  positions that generated tokens are predicted from (Contrastive Activation Addition, arXiv 2312.06681, section 3).
+  positions that generated tokens are predicted from (Contrastive Activation Addition, arXiv 2312.06681, section 3);
+- `"system"`, `"user"`, `"assistant"`: in a chat, a one-position vector at every token of what that role says in it, all
+  its messages together, and not at the template's own tokens; later tokens are not touched.
 
 The prompt is what the model is first run on: what later passes add to a key-value cache, what `generate` appends, and
 the text that `score` is asked about are later tokens. They never move a placement. What counts as BOS is read from the
 tokens: the BOS tokens that a prompt begins with, whoever put them there.
 """
 
-NAMES = ("front", "mid", "back", "all", "prompt", "generated", "from_last", "last")
+ROLES = ("system", "user", "assistant")
+NAMES = ("front", "mid", "back", "all", "prompt", "generated", "from_last", "last", *ROLES)
 _RANGES = ("all", "prompt", "generated", "from_last")
 _WITHOUT_END = torch.iinfo(torch.long).max
 
@@ -52,9 +58,14 @@ def is_range(placement: Placement) -> bool:
     return placement in _RANGES
 
 
+def is_role(placement: Placement) -> bool:
+    """Whether it means the messages of a role, so that a prompt has to say where these stand."""
+    return placement in ROLES
+
+
 def takes_one_position(placement: Placement) -> bool:
     """Whether only a vector of one position can go there."""
-    return placement == "last" or is_range(placement)
+    return placement == "last" or is_range(placement) or is_role(placement)
 
 
 def reaches_later(placement: Placement) -> bool:
@@ -81,7 +92,7 @@ def bounds(
 
 
 def first_positions(placement: Placement, span: int, lengths: Int[Tensor, " rows"]) -> Int[Tensor, " rows"]:
-    """The first position that a vector of `span` positions covers, for prompts of the given lengths (no range)."""
+    """The first position that a vector of `span` positions covers in prompts of these lengths (no range, no role)."""
     if placement == "front":
         return lengths * 0
     if placement == "mid":
@@ -95,7 +106,10 @@ def first_positions(placement: Placement, span: int, lengths: Int[Tensor, " rows
 
 
 def rows_at(placement: Placement, span: int, *, length: int, after_bos: int, total: int) -> dict[int, int]:
-    """{position: row of the vector that goes there} in a sequence of `total` tokens that begins with the prompt."""
+    """{position: row of the vector that goes there} in a sequence of `total` tokens that begins with the prompt.
+
+    (Of no role: where its messages stand is not said by lengths.)
+    """
     one = torch.tensor([length])
     if is_range(placement):
         first, stop = bounds(placement, one, torch.tensor([after_bos]))

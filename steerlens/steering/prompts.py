@@ -20,6 +20,7 @@ from steerlens.steering.chats import (
     message_spans,
     read_chat,
     rendered,
+    role_positions,
     template_hash,
 )
 from steerlens.steering.tokens import checked_ids, continuation_ids, decoded, n_bos, token_ids, tokenizer_of
@@ -60,12 +61,7 @@ class Prompt:
         Raises:
             SteerlensError: the prompt has no words of that role.
         """
-        found = tuple(place for span in self.spans if span.role == role for place in range(span.begin, span.stop))
-        if not found:
-            roles = ", ".join(dict.fromkeys(span.role for span in self.spans))
-            has = f"a chat with words of {roles}" if roles else "no chat whose messages can be told apart"
-            raise SteerlensError(f"there are no words of role {role!r}: the prompt {self.text!r:.60} is {has}")
-        return found
+        return role_positions(self.spans, role, self.text)
 
 
 def read_prompt(model: HookedModel, prompt: PromptLike) -> Prompt:

@@ -64,7 +64,7 @@ class Session:
         for part in parts:
             if is_range(part.placement):
                 resid = self._add_range(resid, part, state)
-            elif state.attention_mask is None and part.rows is None and part.kind == "add":
+            elif state.attention_mask is None and part.rows is None and part.kind == "add" and part.positions is None:
                 resid = self._add_uniform(resid, part, state)
             elif state.offset == 0 or not needs_length(part.placement):
                 if in_order:
@@ -163,13 +163,17 @@ class Session:
             rows = torch.arange(batch, device="cpu") if part.rows is None else part.rows.cpu()
             if state.offset == 0:
                 check_fit(part.placement, part.span, int(lengths[rows].min()))
-            first = first_positions(part.placement, part.span, lengths[rows])[:, None]
-            spanned = torch.arange(part.span, device="cpu")
-            columns = starts[rows][:, None] + first + spanned - state.offset
+            if part.positions is None:
+                spanned = torch.arange(part.span, device="cpu")
+                positions = first_positions(part.placement, part.span, lengths[rows])[:, None] + spanned
+            else:  # the one row of the vector at each
+                positions = torch.tensor(part.positions, device="cpu").expand(len(rows), -1)
+                spanned = torch.zeros(positions.shape[1], dtype=torch.long, device="cpu")
+            columns = starts[rows][:, None] + positions - state.offset
             inside = (columns >= 0) & (columns < width)
             if state.offset > 0 and not bool(inside.any()):
                 continue
-            note(part.receipt, range(int(first[0]), int(first[0]) + part.span), len(rows))
+            note(part.receipt, positions[0].tolist(), len(rows))
             here = (rows[:, None], columns, begin + spanned)
             changes.append((part.kind, torch.stack([one.expand_as(columns)[inside] for one in here])))
             tables.append(part.table_like(resid))

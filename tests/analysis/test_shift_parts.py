@@ -11,6 +11,7 @@ import torch
 
 import steerlens as sl
 from steerlens.analysis.residual_trace import FinalNorm, read_out, residual_trace
+from steerlens.steering.prompts import read_prompt
 from tests import reference
 from tests.reference import D_MODEL, N_LAYERS
 
@@ -58,7 +59,9 @@ def test_the_parts_are_those_of_the_reference(case) -> None:
     ids = model.to_tokens(PROMPT)[0].tolist()
     ends = []
     for condition in (None, placed):
-        trace = residual_trace(model, ids, sl.Condition((condition,) if condition else ()), [len(ids) - 1])
+        trace = residual_trace(
+            model, read_prompt(model, ids), sl.Condition((condition,) if condition else ()), [len(ids) - 1]
+        )
         ends.append(trace.resid_post[-1, 0].double())
         extra = {1: reference.placed(vector.values, "back", len(ids))} if condition else None
         own = trace.logits[0].double().log_softmax(-1)
