@@ -40,7 +40,7 @@ class ModelOptions:
         typer.Option("--model", "-m", help="'demo' (embedded), a Hugging Face name such as gpt2-xl, or a directory."),
     ] = "demo"
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32"
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto.")] = "float32"
 
     def load(self) -> HookedModel:
         """The model."""

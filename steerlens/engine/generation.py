@@ -79,7 +79,7 @@ def generate(
         prompt (a chat as "role: content" lines), sample, completion (text without the prompt and without what ended
         it), n_tokens, finished (reached its end), seed; with
         `surprise` also surprise (mean −log p of its tokens under the unsteered model, nats; NaN without tokens).
-        `frame.attrs["receipts"]` lists what was injected where.
+        `frame.attrs["receipts"]` lists what was injected where, `frame.attrs["dtype"]` names the model's.
 
     Raises:
         SteerlensError: an empty prompt, n = 0, a vector that does not fit, a completion that exceeds the context, a
@@ -171,6 +171,7 @@ def completions_frame(
         for s, (ids, length) in enumerate(zip(tokens[c][p], lengths[c][p], strict=True))
     ]
     frame = pd.DataFrame.from_records(records).astype({"layer": "Int64"})
+    frame.attrs["dtype"] = str(next(iter(model.parameters())).dtype).removeprefix("torch.")  # type: ignore[attr-defined]
     frame.attrs["receipts"] = [[asdict(receipt) for receipt in mine] for mine in done.receipts]
     return frame
 

@@ -12,7 +12,7 @@ from steerlens.arguments import flag, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models.bridging import check_tokenizer
 from steerlens.models.checkpoints import directory, official_name, unavailable
-from steerlens.models.devices import Device, moved, read_device, read_dtype
+from steerlens.models.devices import Device, auto_dtype, moved, read_device, read_dtype
 from steerlens.models.originals import find_original
 from steerlens.models.protocol import HookedModel, is_bridge, require_model
 from steerlens.models.proved import has_hooked_transformer, proved, tell
@@ -51,6 +51,8 @@ def load_model(
         base: the model under an adapter's directory, in any of the forms above; by default the one that it names.
         device: `"auto"` takes cuda, then mps, then cpu. Not with `device_map`.
         dtype: of the weights and activations; float32, bfloat16 or float16. Weights are processed in float32 first.
+            `"auto"` takes bfloat16 for models of 10⁸ parameters and more where the device computes in it by itself
+            (and says so), else float32. Of models spread by `device_map` the size does not matter.
         bridge: True for a TransformerBridge. By default a HookedTransformer where TransformerLens has one (3.x) that
             is right, else a bridge.
         processing: fold layer norms, centre the writing weights and the unembedding, as HookedTransformer does by
@@ -85,6 +87,9 @@ def load_model(
         check_tokenizer(tokenizer)  # before a large model is read
     if device_map is not None:
         check_spread(source, device_map, device=device, bridge=bridge, processing=processing)
+        if target_dtype is None:
+            target_dtype, note = auto_dtype(target_device, None)
+            tell([note] if note else [])
         with quiet(), same_random_state():
             return load_spread(source, tokenizer, target_dtype, device_map, n_ctx=n_ctx, prove=prove)
     if isinstance(source, torch.nn.Module) and hasattr(source, "hook_dict"):
@@ -98,11 +103,15 @@ def load_model(
     with quiet(), same_random_state():
         if isinstance(source, str | Path) and _is_of_transformer_lens(source, bridge):
             model = _only_in_transformer_lens(
-                str(source), tokenizer, target_device, target_dtype, processing is not False
+                str(source), tokenizer, target_device, target_dtype or torch.float32, processing is not False
             )
         else:
             original = find_original(source, tokenizer, base=base)
             model, notes = proved(original, bridge=bridge, processing=processing, n_ctx=n_ctx, prove=prove)
+            if target_dtype is None:
+                size = sum(weight.numel() for weight in model.parameters())
+                target_dtype, note = auto_dtype(target_device, size)
+                notes += [note] if note and not original.as_it_is else []
             for to in (target_dtype, target_device):
                 if to not in (torch.float32, torch.device("cpu")) and not original.as_it_is:
                     model = moved(model, to)

@@ -62,7 +62,17 @@ _KIND = FileKind(
     version=VERSION,
     schema=_SCHEMA,
 )
-_SETTINGS = ("model", "weights", "what", "max_new_tokens", "temperature", "top_k", "top_p", "frequency_penalty")
+_SETTINGS = (
+    "model",
+    "weights",
+    "dtype",
+    "what",
+    "max_new_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "frequency_penalty",
+)
 
 
 class Store:
@@ -237,9 +247,9 @@ def read_store(path: str | Path, *, metrics: Sequence[Metric] = ()) -> pd.DataFr
 
     Returns:
         Columns: sweep (number in the store), those of `sweep(...).frame`, one per metric, and the settings that tell
-        sweeps apart: model, weights (the model's fingerprint), what, max_new_tokens, temperature, top_k, top_p,
-        frequency_penalty. `frame.attrs["sweeps"]` lists each sweep's settings, and how many of its conditions there are
-        and how many are finished. A condition that two sweeps have in common is in both.
+        sweeps apart: model, weights (the model's fingerprint), dtype, what, max_new_tokens, temperature, top_k,
+        top_p, frequency_penalty. `frame.attrs["sweeps"]` lists each sweep's settings, and how many of its
+        conditions there are and how many are finished. A condition that two sweeps have in common is in both.
 
     Raises:
         SteerlensError: no file, no store, a damaged one, or one of another version.

@@ -186,12 +186,22 @@ def test_read_store_gives_the_table_and_the_settings(model: Any, expected: pd.Da
     metric = words("weddings")
     result = run(model, path, metrics=[metric])
     frame = sl.read_store(path, metrics=[metric])
-    settings = ["model", "weights", "what", "max_new_tokens", "temperature", "top_k", "top_p", "frequency_penalty"]
+    settings = ["model", "weights", "dtype", "what", "max_new_tokens"]
+    settings += ["temperature", "top_k", "top_p", "frequency_penalty"]
     assert list(frame.columns) == ["sweep", *result.frame.columns, *settings]
     pd.testing.assert_frame_equal(frame[list(result.frame.columns)], result.frame, check_exact=True)
     first = frame.iloc[0]
     assert (first["what"], first["max_new_tokens"], first["top_p"]) == (str(PAIR), 3, 0.3)
     assert frame.attrs["sweeps"][0]["settings"]["coeffs"] == [2.0]
+
+
+def test_read_store_tells_dtypes_apart(model: Any, tmp_path: Path) -> None:
+    path = tmp_path / "runs.sqlite"
+    for one in (model, loaded("gpt2", KINDS[0], dtype="bfloat16")):
+        run(one, path, layers=[1])
+    frame = sl.read_store(path)
+    assert frame.groupby("sweep")["dtype"].unique().map(list).tolist() == [["float32"], ["bfloat16"]]
+    assert set(frame[frame["sweep"] == 1]["weights"]).isdisjoint(frame[frame["sweep"] == 2]["weights"])
 
 
 def test_odd_texts_come_back(model: Any, tmp_path: Path, monkeypatch) -> None:
