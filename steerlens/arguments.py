@@ -1,9 +1,9 @@
-"""Readers of arguments: each gives what a caller meant in the type that the work needs, or one line that says what was
-given and what was needed.
+"""Readers of arguments: each returns what the caller meant in the type the work needs, or raises one line that says
+what was given and what was needed.
 
-Every public function reads its arguments through these at its door, before it works. They take numpy's and PyTorch's
-numbers for what they are, and nothing for what it is not: a bool is no number, a string is no list of its characters, a
-table no list of its column names. Iterators are read once, here.
+Every public function reads its arguments through these first, before it does any work. NumPy and PyTorch numbers count
+as numbers, and nothing is taken for what it is not: a bool is not a number, a string is not a list of its characters, a
+table is not a list of its column names. Iterators are read once, here.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ __all__ = [
 
 T = TypeVar("T")
 
-# More items than anybody passes as an argument, few enough to notice an iterator without an end.
+# More items than anyone passes as an argument, few enough to notice an endless iterator.
 _MOST_ITEMS = 10_000_000
-# What a seed may be: every random number generator takes it, and so do files and tables.
+# The range of seeds: every random number generator accepts these, and files and tables can hold them.
 _SEEDS = (-(2**63), 2**63 - 1)
 
 _SHORT = reprlib.Repr()
@@ -51,7 +51,7 @@ _SHORT.maxlevel = 3
 
 
 def shown(value: object) -> str:
-    """A value as an error names it: short, in one line, and without what its own `repr` might do."""
+    """A value as an error message shows it: short, on one line, and safe even if its own `repr` fails."""
     if hasattr(value, "shape") and hasattr(value, "dtype") and getattr(value, "ndim", 0) > 0:
         return f"a {type(value).__name__} of shape {list(value.shape)}"
     plain = (str, bytes, bool, int, float, complex, list, tuple, set, frozenset, dict, range, slice, type(None))
@@ -67,7 +67,7 @@ def whole_number(name: str, value: object, *, least: int | None = None, most: in
     """A whole number of Python, numpy or PyTorch, within bounds.
 
     Raises:
-        SteerlensError: anything else; True and 2.0 are no whole numbers.
+        SteerlensError: anything else; True and 2.0 are not whole numbers.
     """
     number = _whole(value)
     if number is None or (least is not None and number < least) or (most is not None and number > most):
@@ -76,10 +76,10 @@ def whole_number(name: str, value: object, *, least: int | None = None, most: in
 
 
 def seed_number(value: object, name: str = "seed") -> int:
-    """A seed: any whole number of 64 bits.
+    """A seed: any 64-bit whole number.
 
     Raises:
-        SteerlensError: it is none (None, which elsewhere asks for chance, included).
+        SteerlensError: anything else, None included (which elsewhere means a random seed).
     """
     number = _whole(value)
     if number is None or not _SEEDS[0] <= number <= _SEEDS[1]:
@@ -99,7 +99,7 @@ def finite_number(
     """A finite number of Python, numpy or PyTorch as a float, within bounds (`above`, `below`: without the bound).
 
     Raises:
-        SteerlensError: anything else; text that looks like a number is none.
+        SteerlensError: anything else; text that looks like a number is not one.
     """
     number = _real(value)
     within = number is not None and math.isfinite(number)
@@ -124,7 +124,7 @@ def probability(name: str, value: object) -> float:
 
 
 def flag(name: str, value: object) -> bool:
-    """True or False, numpy's included.
+    """True or False, NumPy's included.
 
     Raises:
         SteerlensError: anything else: "no" and 2 would both count as yes.
@@ -135,10 +135,10 @@ def flag(name: str, value: object) -> bool:
 
 
 def text(name: str, value: object, *, empty: bool = True) -> str:
-    """A string that can be written down (no half of a surrogate pair).
+    """A string that can be encoded (no half of a surrogate pair).
 
     Raises:
-        SteerlensError: it is none, or empty where it must not be.
+        SteerlensError: anything else, or an empty string where one is not allowed.
     """
     if not isinstance(value, str):
         raise SteerlensError(f"{name} must be text, got {shown(value)}")
@@ -160,8 +160,8 @@ def listed(name: str, value: object, *, of: str) -> list[Any]:
         of: what the items are, for the message: "layer numbers".
 
     Raises:
-        SteerlensError: something without an order (a set), whose items are something else than they seem (a string's
-            characters, a mapping's keys, a table's column names), or that has no items at all (a number).
+        SteerlensError: something without an order (a set), something whose items are not what they seem (a string's
+            characters, a mapping's keys, a table's column names), or something without items (a number).
     """
     odd = isinstance(value, str | bytes | bytearray | memoryview | Mapping | Set)
     ndim = getattr(value, "ndim", 1)
@@ -214,7 +214,7 @@ def layer_number(value: object, n_layers: int) -> int:
     """The number of a layer of a model.
 
     Raises:
-        SteerlensError: no whole number, or out of range.
+        SteerlensError: not a whole number, or out of range.
     """
     number = _whole(value)
     if number is None:
@@ -259,10 +259,10 @@ def choice(name: str, value: T, options: Sequence[T]) -> T:
 
 
 def path_to(value: object, name: str = "path") -> Path:
-    """The path that somebody means, `~` written out; whether anything is there is another question.
+    """The path given, with `~` expanded; whether anything exists there is not checked.
 
     Raises:
-        SteerlensError: no path, an empty one, one that holds NUL, or the home of a user that there is not.
+        SteerlensError: not a path, an empty one, one that contains NUL, or the home of a user that does not exist.
     """
     given = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(given, str):

@@ -6,15 +6,15 @@ import unicodedata
 
 # Marks, embeddings, overrides and isolates of the direction of writing.
 _DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-# A prompt or a path that somebody quotes whole may be megabytes long.
+# A prompt or path quoted in full may be megabytes long.
 _LONGEST = 1500
 
 
 class SteerlensError(ValueError):
     """Bad input, in one line. The command line prints it and exits with code 2; nothing was changed or written.
 
-    Whatever the message was made of (a label from a file, another program's error), it is one line without control
-    characters, and not longer than a terminal can bear.
+    Whatever went into the message (a label from a file, another program's error), it is one line without control
+    characters, and of bounded length.
     """
 
     def __init__(self, message: object = "") -> None:
@@ -22,16 +22,16 @@ class SteerlensError(ValueError):
 
 
 def in_one_line(text: str, *, most: int = _LONGEST) -> str:
-    """The text with line ends as spaces, other control characters written out, its middle left out if it is long."""
+    """The text with line breaks as spaces, other control characters escaped, and its middle cut if it is long."""
     if len(text) > most:
         text = f"{text[: most * 2 // 3]} … {text[-most // 3 :]}"
     return text if text.isprintable() else visible(" ".join(text.splitlines()))
 
 
 def visible(text: str) -> str:
-    """The text with characters that would act on a terminal or on its neighbours written out, as `\\x1b`.
+    """The text with characters that would affect a terminal or the text around them escaped, as in `\\x1b`.
 
-    These are control characters, halves of surrogate pairs, line ends, and marks that turn the direction of writing.
+    These are control characters, halves of surrogate pairs, line breaks, and marks that change the writing direction.
     """
     return text if text.isprintable() else "".join(ascii(c)[1:-1] if _acts(c) else c for c in text)
 
@@ -41,5 +41,5 @@ def _acts(character: str) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line of at most 200 characters; its name if it says nothing."""
+    """An error's message as one line of at most 200 characters; the error's type if it has no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

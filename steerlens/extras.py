@@ -9,7 +9,7 @@ from steerlens.errors import SteerlensError
 
 
 def needs(*modules: str, extra: str) -> tuple[Any, ...]:
-    """The modules, imported, in the order named.
+    """The imported modules, in the order named.
 
     Raises:
         SteerlensError: one is not installed; the message says which extra of this package brings it.

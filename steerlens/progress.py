@@ -1,4 +1,4 @@
-"""`progress_bar`: how far a long job is: a bar on terminals and in notebooks, a line now and then anywhere else."""
+"""`progress_bar`: how far a long job has got: a bar on terminals and in notebooks, an occasional line elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from typing import Any, TextIO
 
 SECONDS = 10.0
-"""Between two lines where there is no terminal, and before the first."""
+"""Between two lines, and before the first, where there is no terminal."""
 
 
 def progress_bar(
@@ -19,11 +19,11 @@ def progress_bar(
     leave: bool = True,
     scale: bool = False,
 ) -> Any:
-    """A tqdm bar of `total` units to be used in a `with`.
+    """A tqdm bar of `total` units, to be used in a `with`.
 
     Args:
         progress: False shows nothing. None shows a bar on terminals and in notebooks; in files and pipes, lines on
-            stderr at intervals. True shows the bar anywhere.
+            stderr at intervals. True always shows the bar.
         leave: whether the bar stays when it is done.
         scale: write thousands as k.
     """
@@ -51,7 +51,7 @@ def _takes_bars(stream: TextIO | Any) -> bool:
 
 
 class _Lines:
-    """A stream that writes each state of a bar as a line of its own, and to whom nobody has to listen."""
+    """A stream that writes each state of a bar as its own line; a closed reader does no harm."""
 
     def __init__(self, stream: TextIO | Any) -> None:
         self._stream = stream

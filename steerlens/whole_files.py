@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all: what was there before stays until the new one is complete.
+"""Files that are written whole or not at all: the old file stays until the new one is complete.
 
-Links are followed, so that their target changes. What is no regular file (a terminal, /dev/null, a named pipe) is
-written to and never replaced.
+Links are followed, so it is their target that changes. Anything but a regular file (a terminal, /dev/null, a named
+pipe) is written to in place and never replaced.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from steerlens.arguments import path_to
 from steerlens.errors import SteerlensError
 
-# Names of what a process holds open: a file behind one is being written by somebody else as well.
+# Names of files that a process holds open: such a file is being written by something else as well.
 _OPEN_FILES = ("/dev/fd/", "/dev/stdout", "/dev/stderr", "/proc/")
 
 
@@ -26,8 +26,8 @@ def check_place(path: object, what: str = "the file") -> Path:
         what: names the file in the error: "the report".
 
     Raises:
-        SteerlensError: a folder that is missing or closed, a folder in place of a file, a name that the file system
-            does not take, something that cannot be written to.
+        SteerlensError: a folder that is missing or not accessible, a folder in place of a file, a name that the file
+            system does not accept, something that cannot be written to.
     """
     given = path_to(path)
     try:
@@ -45,12 +45,12 @@ def check_place(path: object, what: str = "the file") -> Path:
 
 
 def write_whole(path: object, text: str, what: str = "the file") -> Path:
-    """The path of a UTF-8 file that holds `text`, line ends as they are. On any failure the old file stays as it was.
+    """The path of a UTF-8 file that holds `text`, line endings unchanged. On any failure the old file is untouched.
 
     Half surrogate pairs, which broken bytes in a completion leave behind, are written as "?".
 
     Raises:
-        SteerlensError: the place cannot be written, the disk is full.
+        SteerlensError: the path cannot be written, or the disk is full.
     """
     given = check_place(path, what)
     payload = text.encode("utf-8", errors="replace")
@@ -67,11 +67,11 @@ def write_whole(path: object, text: str, what: str = "the file") -> Path:
 
 
 class _Unfit(Exception):
-    """Why a place cannot hold a file, where the operating system would not say so by itself."""
+    """Why a path cannot hold a file, where the operating system would not say so itself."""
 
 
 def _target(path: Path) -> Path | None:
-    """The regular file (there or to be) that `path` leads to; None for what is to be written to in place."""
+    """The regular file (existing or new) that `path` leads to; None for what must be written in place."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def _replace(target: Path, payload: bytes) -> None:
 
 
 def _permissions(target: Path) -> int:
-    """Those of the file that is replaced, or those of any new file (mkstemp makes files for the owner alone)."""
+    """Those of the file being replaced, or those of any new file (mkstemp makes files only the owner can read)."""
     with contextlib.suppress(OSError):
         return stat.S_IMODE(os.stat(target).st_mode)
     umask = os.umask(0)

@@ -1,9 +1,9 @@
 """Rows of logits without a distribution: those that hold NaN or `+inf`, or nothing but `-inf`.
 
-(`-inf` alone is no fault: it means never.) Whoever draws from one gets an error, on the CPU at once; elsewhere an error
-would need a synchronisation, and the row's token is `NO_TOKEN` instead. Whoever measures one gets NaN, never a number:
-`Gate` stands behind every pass that yields logits. The largest logit tells: NaN and `+inf` win any maximum, `-inf` only
-its like.
+(A single `-inf` is fine: it means "never".) Drawing from a broken row raises an error, on the CPU at once; elsewhere
+that would need a synchronisation, so the row's token is `NO_TOKEN` instead. Measuring one gives NaN, never a number:
+`Gate` checks every pass that yields logits. The largest logit is enough to tell: NaN and `+inf` win any maximum, and
+`-inf` wins only if there is nothing else.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class BrokenRow(SteerlensError):
 
 
 class Gate:
-    """Makes broken rows NaN throughout, so that nothing finite can be made of them, and says so once.
+    """Makes broken rows NaN throughout, so that nothing finite can be computed from them, and warns once.
 
     Args:
         leaves: how many distinct conditions the job has.
-        unsteered: which of them is the model as it is, if one is.
+        unsteered: which of them is the unsteered model, if any.
     """
 
     def __init__(self, leaves: int, *, unsteered: int | None) -> None:
@@ -39,7 +39,7 @@ class Gate:
         self._broken: Tensor | None = None
 
     def passed(self, logits: Float[Tensor, "cells d_vocab"], leaf: Int[Tensor, " cells"]) -> Tensor:
-        """The logits, with nothing but NaN in broken rows; `leaf` says whose each row is. Waits for no device."""
+        """The logits, all NaN in broken rows; `leaf` is the condition of each row. Does not wait for the device."""
         broken = ~logits.amax(-1).isfinite()
         if self._broken is None:
             self._broken = torch.zeros(self._leaves, dtype=torch.long, device=logits.device)
@@ -52,7 +52,7 @@ class Gate:
         """A warning that names the conditions with broken rows (by their number in the job), if there are any.
 
         Raises:
-            SteerlensError: the unsteered model is among them: there is nothing to compare with.
+            SteerlensError: the unsteered model is among them, so there is nothing to compare with.
         """
         if self._broken is None:
             return
@@ -74,7 +74,7 @@ class Gate:
 
 
 def settled(tokens: Int64[Tensor, "batch"], largest: Float[Tensor, "batch"]) -> Int64[Tensor, "batch"]:
-    """The tokens, but none (on the CPU: an error) for rows without a distribution."""
+    """The tokens, with `NO_TOKEN` (on the CPU: an error) for rows without a distribution."""
     if tokens.device.type == "cpu":
         refuse_broken(largest)
         return tokens
@@ -82,7 +82,7 @@ def settled(tokens: Int64[Tensor, "batch"], largest: Float[Tensor, "batch"]) -> 
 
 
 def refuse_broken(largest: Float[Tensor, "batch"], *, first_row: int = 0) -> None:
-    """Raise if a row has no distribution; first_row is the place of the first of these in the whole batch."""
+    """Raise if a row has no distribution; first_row is where the first of these stands in the whole batch."""
     for row, value in enumerate(largest.tolist(), first_row):
         if not math.isfinite(value):
             raise BrokenRow(

@@ -12,18 +12,18 @@ from steerlens.arguments import finite_number, shown, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, walkable
 
-# A CPU's rate is flat from here on (measured from d_model 384 to 768); narrow models are busy with calls, not numbers.
+# A CPU's rate is flat from here on (measured from d_model 384 to 768); narrow models spend their time on call overhead.
 _CPU_TOKENS, _CPU_NUMBERS = 1024, 1 << 18
-# Nor does any accelerator in use need more to be busy.
+# No accelerator in common use needs more than this to be busy.
 _DEVICE_TOKENS = 65536
 _CPU_BYTES = 1 << 30
-# Of the memory that is free; the estimate below knows the large tensors only.
+# Share of the free memory; the estimate below counts only the large tensors.
 _FREE_SHARE = 0.6
-# Rows decoded together: a CPU's rate is flat from here on (scripts/benchmark.py --growth), accelerators want more.
+# Rows decoded together: a CPU's rate is flat from here on (scripts/benchmark.py --growth); accelerators need more.
 _CPU_ROWS, _DEVICE_ROWS = 256, 2048
-# Copies of a row's logits, in float32, that sampling a token holds at once.
+# Float32 copies of a row's logits that sampling a token holds at once.
 _LOGITS_AT_ONCE = 6
-# Logits turned into answers at a time: a few tensors of this size exist at once.
+# Logits reduced at a time: a few tensors of this size exist at once.
 _CPU_SLICE_BYTES, _DEVICE_SLICE_BYTES, _SLICES_AT_ONCE = 32 << 20, 512 << 20, 16
 
 
@@ -33,12 +33,12 @@ def row_limit(
     """A function from the width of a batch to the number of rows that may run together.
 
     Args:
-        logits_per_row: positions whose logits are held until the pass is over (0 where they are made in slices).
+        logits_per_row: positions whose logits are held until the pass is over (0 where they are computed in slices).
         batch_size: the caller's own number of rows, whatever the memory.
         memory_budget: bytes for activations and logits; by default a share of what the device has free.
 
     Raises:
-        SteerlensError: a batch size below 1; (from the function) a budget given that does not hold one row.
+        SteerlensError: a batch size below 1; (from the function) an explicit budget that does not hold one row.
     """
     if batch_size is not None:
         rows = whole_number("batch_size", batch_size, least=1)
@@ -76,7 +76,7 @@ def row_bytes(cfg: Any, width: int, logits: int) -> int:
 
 
 def most_rows(model: HookedModel) -> int:
-    """How many rows decode together where memory is no matter."""
+    """How many rows decode together where memory is not the limit."""
     return _CPU_ROWS if torch.device(model.cfg.device).type == "cpu" else _DEVICE_ROWS
 
 
@@ -91,7 +91,7 @@ def decode_rows(
         memory_budget: bytes for keys, values and logits; by default a share of what the device has free.
 
     Raises:
-        SteerlensError: a budget given that does not hold one row.
+        SteerlensError: an explicit budget that does not hold one row.
     """
     if batch_size is not None:
         return whole_number("batch_size", batch_size, least=1)
@@ -114,7 +114,7 @@ def decode_rows(
 
 
 def slice_rows(model: HookedModel, memory_budget: int | None = None) -> int:
-    """How many positions' logits are turned into answers at a time."""
+    """How many positions' logits are reduced at a time."""
     on_cpu = torch.device(model.cfg.device).type == "cpu"
     most = _CPU_SLICE_BYTES if on_cpu else _DEVICE_SLICE_BYTES
     budget = memory_budget if memory_budget is not None else _free_bytes(model)
@@ -122,10 +122,10 @@ def slice_rows(model: HookedModel, memory_budget: int | None = None) -> int:
 
 
 def require_room(model: HookedModel, logits: int) -> None:
-    """Nothing, if the device has room for so many positions' logits.
+    """Check that the device has room for the logits of so many positions.
 
     Raises:
-        SteerlensError: it has not.
+        SteerlensError: it does not.
     """
     device = torch.device(model.cfg.device)
     need = logits * int(model.cfg.d_vocab) * torch.finfo(model.cfg.dtype).bits // 8
@@ -149,7 +149,7 @@ def _free_bytes(model: HookedModel) -> int:
     device = torch.device(model.cfg.device)
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
-        # What PyTorch holds without using it is free for this too.
+        # Memory that PyTorch has reserved but does not use is free as well.
         free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free * _FREE_SHARE)
     if device.type == "mps":
@@ -158,7 +158,7 @@ def _free_bytes(model: HookedModel) -> int:
 
 
 def _host_share() -> int:
-    """A quarter of the machine's memory; caches pay on a CPU as long as they fit."""
+    """A quarter of the machine's memory; on a CPU caches pay off as long as they fit."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
     except (AttributeError, ValueError, OSError):  # Windows does not say

@@ -55,9 +55,8 @@ def generate(
     The sampling defaults are the paper's (arXiv 2308.10248, section 4: temperature 1, top-p 0.3, frequency penalty 1).
     A completion's random numbers depend on the seed, the prompt and its sample number alone; the caller's random state
     is not touched. So the same job with the same batch size gives the same text. In another job, or with another batch
-    size, logits are the same up to rounding, and a completion may differ from the token on at which that decides: few
-    do in float32, many in bfloat16. Sample numbers are paired: sample 7 draws the same random numbers under every
-    condition.
+    size, logits agree up to rounding, and a completion may diverge at a token where rounding tips the balance: few do
+    in float32, many in bfloat16. Samples are paired: sample 7 draws the same random numbers under every condition.
 
     Args:
         prompts: one prompt or several: texts, chats, token ids (see `PromptLike`).
@@ -72,7 +71,7 @@ def generate(
         use_cache: False decodes without a key-value cache (slow; the same tokens).
         compile: compile the decode of a HookedTransformer with `torch.compile` (CUDA graphs on an accelerator). The
             first batch of each shape waits for the compiler; worth it for long runs. Rows that end stay in the batch.
-        progress: how far it is; by default, on long runs, a bar in a terminal and a line now and then elsewhere.
+        progress: show progress; by default, on long runs, a bar in a terminal and an occasional line elsewhere.
 
     Returns:
         Columns: condition (number in the order given), label, layer (<NA> for none or several), coeff, placement,
@@ -83,7 +82,7 @@ def generate(
 
     Raises:
         SteerlensError: an empty prompt, n = 0, a vector that does not fit, a completion that exceeds the context, a
-            seed that is no whole number, `compile` on a model that it is not for.
+            seed that is not a whole number, `compile` on a model that does not support it.
     """
     sampling = chosen_sampling(sampling, options, default=Sampling())
     surprise, use_cache, compile = (
@@ -127,7 +126,7 @@ def check_job(
     """The prompts of a job.
 
     Raises:
-        SteerlensError: a job that `generate` cannot do, as far as that shows before the model runs.
+        SteerlensError: a job that `generate` cannot do, as far as can be told before the model runs.
     """
     require_model(model)
     check_conditions(model, conditions)

@@ -1,16 +1,16 @@
-"""The three ways to run a batch: walk the blocks, let the model walk while hooks add rows, or all rows from the start.
+"""The three ways to run a batch: block by block, in the model's own loop while hooks add rows, or all rows at once.
 
 In a growing batch the clean rows are carried once for all conditions; at the input of layer l the rows of conditions
-that begin there are appended (clean + injection), so a condition costs only the blocks behind its injection. All layers
+that begin there are appended (clean + injection), so a condition costs only the blocks after its injection. All layers
 × c coefficients take about half the block-rows of a plain batch, in one pass.
 
-A HookedTransformer's blocks are called one by one. A bridge owns its loop over the blocks, but what its hooks return
-goes on: a hook may return more rows than it was given, if the model was called with one row, since all else that a
-forward pass carries along (positions, masks) then has a batch axis of 1 and fits any number of rows. Whether that
-holds for a model is tried on a few tokens before it is relied on.
+A HookedTransformer's blocks are called one by one. A bridge owns its loop over the blocks, but carries on with what its
+hooks return: a hook may return more rows than it was given if the model was called with one row, since everything else
+in the forward pass (positions, masks) then has a batch axis of 1 and broadcasts to any number of rows. Whether that
+holds for a model is tested on a few tokens before it is relied on.
 
-Hooks of the caller expect the model's own calls with rows that keep their place: then all rows run from the first block
-to the last, as they do on models that neither way suits.
+The caller's own hooks expect the model's own calls, with rows that keep their place: if there are any, all rows run
+from the first block to the last, as they do on models that suit neither of the other ways.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from steerlens.steering.changing import Round
 from steerlens.steering.conditions import Injection
 from steerlens.steering.vectors import SteeringVector
 
-# What was found out by trying, by model; the key says under which settings.
+# What the trial found, per model; the key says under which settings.
 _TRIED: WeakKeyDictionary[Any, dict[tuple[object, ...], bool]] = WeakKeyDictionary()
 
 
@@ -46,14 +46,14 @@ def walk_blocks(
     hand_on: int | None = None,
     wanted_from: int = 0,
 ) -> tuple[Float[Tensor, "rows kept d_model"], Float[Tensor, "passages pos d_model"] | None]:
-    """The residual stream behind the last block of a HookedTransformer, and the clean input of block `hand_on`.
+    """The residual stream after the last block of a HookedTransformer, and the clean input of block `hand_on`.
 
     Args:
         clean: the clean rows at the input of block `start`; by default the embedded tokens, at 0.
-        wanted_from: the first column of the result; in the last block the ones before are keys and values only.
+        wanted_from: the first column of the result; in the last block, earlier ones serve as keys and values only.
     """
     if clean is None:
-        # The mask says that all positions count; without one, a left-padding tokenizer would have it guessed.
+        # The mask says that all positions count; without one, it would be guessed if the tokenizer pads on the left.
         clean = model.input_to_embed(tokens, attention_mask=torch.ones_like(tokens))[0]
     assert clean is not None
     resid: Tensor = clean
@@ -61,7 +61,7 @@ def walk_blocks(
     at_layer = {growth.layer: growth for growth in growths}
     for layer in range(start, model.cfg.n_layers):
         if layer == hand_on:
-            handed_on = resid[: len(tokens)].clone()  # the clean rows are the first for as long as they are there
+            handed_on = resid[: len(tokens)].clone()  # the clean rows come first as long as they are present
         growth = at_layer.get(layer)
         if growth is not None:
             resid = growth.of(resid, bank)
@@ -82,7 +82,7 @@ def walk_blocks(
 def grow_by_hooks(
     model: Any, tokens: Int[Tensor, "passages pos"], growths: Sequence[Growth], bank: Bank, **options: Any
 ) -> Float[Tensor, "rows kept d_vocab"]:
-    """The logits of a growing batch on a bridge: the model is called with one row, its hooks make the others of it."""
+    """The logits of a growing batch on a bridge: the model is called with one row, from which hooks make the others."""
     with ExitStack() as stack:
         if len(tokens) > 1:
             embedded = model(tokens, stop_at_layer=0)
@@ -96,7 +96,7 @@ def grow_by_hooks(
 def run_all_rows(
     model: Any, tokens: Int[Tensor, "rows pos"], growths: Sequence[Growth], bank: Bank, **options: Any
 ) -> Float[Tensor, "rows kept d_vocab"]:
-    """The logits of rows that are all there from the start; the model's own hooks act on them as in any other call."""
+    """The logits of rows that are all present from the start; hooks on the model act on them as in any other call."""
     if is_bridge(model):
         options["use_cache"] = False
     with ExitStack() as stack:
@@ -107,7 +107,7 @@ def run_all_rows(
 
 
 def can_walk_blocks(model: HookedModel) -> bool:
-    """Whether the blocks of `model` may be called one by one with rows of our own."""
+    """Whether the blocks of `model` may be called one by one with our own rows."""
     if is_bridge(model):
         return False
     cfg = model.cfg
@@ -121,7 +121,7 @@ def can_walk_blocks(model: HookedModel) -> bool:
 
 @torch.no_grad()
 def can_grow_by_hooks(model: HookedModel) -> bool:
-    """Whether a bridge's forward pass goes on with rows that hooks have added: tried on two rows of two tokens."""
+    """Whether a bridge's forward pass carries on with rows that hooks have added: tested on two rows of two tokens."""
     if not is_bridge(model):
         return False
     any_model: Any = model
@@ -151,13 +151,13 @@ def _grows(model: Any) -> bool:
         raise
     except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError):
         return False
-    # Rows of different tokens differ by far more than any precision rounds.
+    # Rows of different tokens differ by far more than rounding at any precision.
     tolerance = 1e-4 if model.cfg.dtype in (torch.float32, torch.float64) else 2e-2
     return found.shape == expected.shape and bool((found - expected).abs().max() <= tolerance * expected.abs().max())
 
 
 def has_live_hooks(model: HookedModel) -> bool:
-    """Whether anything would notice, or change, a forward pass: hooks of TransformerLens or PyTorch on any module."""
+    """Whether anything observes or changes the forward pass: TransformerLens or PyTorch hooks on any module."""
     modules: Any = model
     return any(
         not _is_of_the_bridge(function)
@@ -168,7 +168,7 @@ def has_live_hooks(model: HookedModel) -> bool:
 
 
 def padding_is_harmless(model: HookedModel) -> bool:
-    """Whether a row's numbers are its own in a wider batch; where rotary frequencies follow the width they are not."""
+    """Whether a row's results are the same in a wider batch: not if rotary frequencies follow the width."""
     if getattr(model.cfg, "use_dynamic_ntk_rope", False):
         return False
     config = getattr(getattr(model, "original_model", None), "config", None)
@@ -179,12 +179,12 @@ def padding_is_harmless(model: HookedModel) -> bool:
 def _on(model: Any, stack: ExitStack, layer: int, change: Any) -> None:
     """Replace the input of a block by `change(input)` until the stack unwinds."""
     point = model.hook_dict[resid_pre_hook(layer)]
-    # PyTorch's own hook on the hook point: behind those that are there already, and in nobody's books.
+    # A plain PyTorch hook on the hook point: it runs after those already there, and TransformerLens does not list it.
     stack.callback(point.register_forward_hook(lambda module, args, resid: change(resid)).remove)
 
 
 def _change_inside(model: Any, stack: ExitStack, growth: Growth, bank: Bank) -> None:
-    """Let a growth act inside its block until the stack unwinds."""
+    """Apply a growth inside its block until the stack unwinds."""
     for site in growth.inside:
 
         def act(x: Tensor, site: Site = site) -> Tensor:
@@ -208,7 +208,7 @@ def _keys_stand_alone(cfg: Any) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _EarlierKeys:
-    """The keys and values of earlier positions, in the form in which a HookedTransformer's attention asks for them."""
+    """The keys and values of earlier positions, in the form that a HookedTransformer's attention expects."""
 
     past_keys: Float[Tensor, "rows earlier heads d_head"]
     past_values: Float[Tensor, "rows earlier heads d_head"]
@@ -218,7 +218,7 @@ class _EarlierKeys:
 
 
 def _tail(block: Any, resid: Float[Tensor, "rows pos d_model"], first: int) -> Float[Tensor, "rows tail d_model"]:
-    """What a block puts out from position `first` on: the positions before serve as keys and values only."""
+    """The output of a block from position `first` on: earlier positions serve as keys and values only."""
     before = block.ln1(resid[:, :first].contiguous())  # some of TransformerLens' layers only take views
     _, keys, values = block.attn.calculate_qkv_matrices(before[:, :0], before, before)
     return block(resid[:, first:].contiguous(), past_kv_cache_entry=_EarlierKeys(keys, values))
@@ -233,6 +233,6 @@ def _values_within(tree: Any) -> Iterator[Any]:
 
 
 def _is_of_the_bridge(function: Any) -> bool:
-    """Whether a bridge or the model it wraps has put the hook there itself, to feed hook points or collect outputs."""
+    """Whether the bridge or the model it wraps put the hook there itself, to feed hook points or collect outputs."""
     own = ("transformer_lens.model_bridge", "transformers.utils.output_capturing")
     return str(getattr(function, "__module__", "")).startswith(own)

@@ -1,4 +1,4 @@
-"""Growths: where each row of a batch leaves its parent, and what is added to it there, layer by layer."""
+"""Growths: where each row of a batch branches off its parent, and what is added to it there, layer by layer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Bank:
         """The table of a site of a layer."""
         key = (layer, site, x.device, x.dtype)
         if key not in self._ready:
-            # Vectors may live on several devices; they are joined where most of the work of moving is saved.
+            # Vectors may live on several devices; they are joined where the least has to be moved.
             tables = [rows_of(injection) for injection in self._injections[layer, site]]
             home = tables[0].values.device
             self._ready[key] = joined([one.to(home, torch.float32) for one in tables]).to(x.device, x.dtype)
@@ -52,7 +52,7 @@ class Bank:
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """What placements are fixed by.
+    """What determines placements.
 
     Attributes:
         lengths: of the prompts that passages begin with.
@@ -78,7 +78,7 @@ class Growth:
 
     Attributes:
         layer: the layer.
-        sources: for every row after its input, the row before it that it goes on from; None if the rows stay.
+        sources: for every row after the layer's input, the row before it that it continues; None if rows stay the same.
         rounds: what is changed where, by site, of the site's table.
         width: how many tokens a row has.
     """
@@ -90,7 +90,7 @@ class Growth:
 
     @property
     def inside(self) -> list[Site]:
-        """The sites behind the block's input at which something is changed, in their order."""
+        """The sites after the block's input at which something is changed, in their order."""
         return [site for site in self.rounds if site != "resid_pre"]
 
     def to(self, device: torch.device | str) -> Growth:
@@ -120,7 +120,7 @@ class Growth:
 def grown(
     batch: Batch, root: Branch, prompts: Prompts, bank: Bank, *, n_layers: int
 ) -> tuple[list[Growth], list[Branch]]:
-    """What happens at each layer of a walk that begins with the clean rows, and the branches at its end.
+    """What happens at each layer of a walk that starts from the clean rows, and the branches at its end.
 
     Rows are laid out branch by branch, within a branch in the order of the batch's passages.
 
@@ -157,7 +157,7 @@ def grown(
 
 
 def laid_out(batch: Batch, prompts: Prompts, bank: Bank) -> list[Growth]:
-    """What happens at each layer if all rows of a batch are there from the start, in the order of its leaves."""
+    """What happens at each layer if all rows of a batch are present from the start, in the order of its leaves."""
     additions: dict[int, list[tuple[int, Injection]]] = {}
     for place, leaf in enumerate(batch.leaves):
         for branch in leaf.path():

@@ -1,11 +1,11 @@
-"""Jobs: which rows a grid of conditions needs, at which layer each leaves its parent, and which rows run together.
+"""Jobs: which rows a grid of conditions needs, at which layer each branches off, and which rows run together.
 
-Conditions that begin alike share rows. A condition is a path in a tree: the root is the clean model, each branch adds
-its injections at one layer to the row of its parent. Conditions with no (or only zero) vectors are the root itself,
-equal conditions are one branch, so neither costs a row.
+Conditions that begin alike share rows. A condition is a path in a tree: the root is the clean model, and each branch
+adds its injections at one layer to the row of its parent. Conditions with no (or only zero) vectors are the root itself
+and equal conditions are one branch, so neither costs a row.
 
-Rows are padded on the right and run without an attention mask: attention is causal, so no real position ever looks at
-the padding behind it, every position embedding is the row's own, and nothing about a row depends on its neighbours.
+Rows are padded on the right and run without an attention mask: attention is causal, so no real position ever attends to
+the padding after it, every position embedding is the row's own, and nothing about a row depends on its neighbours.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from steerlens.models import SITES, HookedModel
 from steerlens.steering.chats import Span
 from steerlens.steering.conditions import Condition, Injection, check_conditions
 
-# Padding that is run through the model for nothing: allowed up to this share of a batch …
+# Padding is wasted work: allowed up to this share of a batch …
 _PADDING_SHARE = 0.2
-# … or freely in batches of so few tokens that a pass costs the same either way.
+# … or freely in batches so small that a pass costs the same either way.
 _SMALL_BATCH_TOKENS = 256
 
 
@@ -31,7 +31,7 @@ class Passage:
 
     Attributes:
         ids: all tokens.
-        prompt_length: how many of them are the prompt; placements are fixed by these alone.
+        prompt_length: how many of them are the prompt; these alone determine placements.
         first, stop: the wanted positions, `range(first, stop)`.
         spans: where the messages stand, if the prompt is a chat.
     """
@@ -49,7 +49,7 @@ class Passage:
 
 @dataclass(frozen=True, eq=False)
 class Branch:
-    """A condition, or the common beginning of several: the parent's row with injections added at the input of `layer`.
+    """A condition, or the shared beginning of several: the parent's row with injections added at the input of `layer`.
 
     The root (no parent, layer −1) is the clean model.
     """
@@ -64,7 +64,7 @@ class Branch:
 
     @property
     def first_layer(self) -> int:
-        """The layer at which it leaves the clean row; −1 for the root."""
+        """The layer at which it branches off the clean row; −1 for the root."""
         return self.path()[0].layer if self.parent is not None else -1
 
 
@@ -87,7 +87,7 @@ class Tree:
         """The tree of `conditions`.
 
         Raises:
-            SteerlensError: a vector of another model.
+            SteerlensError: a vector from another model.
         """
         check_conditions(model, conditions)
         root = Branch()
@@ -109,13 +109,13 @@ class Tree:
         return Tree(root, tuple(leaves), tuple(leaf_of))
 
     def injections(self) -> Iterator[Injection]:
-        """All injections that do something, some of them several times."""
+        """All injections that have an effect, possibly with repeats."""
         for leaf in self.leaves:
             for branch in leaf.path():
                 yield from branch.injections
 
     def in_walking_order(self, first: Branch | None = None) -> list[Branch]:
-        """The leaves by the layers at which they leave the clean row, `first` before all others."""
+        """The leaves by the layers at which they branch off the clean row, `first` before all others."""
         order = {leaf: place for place, leaf in enumerate(self.leaves)}
 
         def key(leaf: Branch) -> tuple[object, ...]:
@@ -125,7 +125,7 @@ class Tree:
 
 
 def recipe(injection: Injection) -> tuple[object, ...]:
-    """What tells apart the rows that injections need (see `rows_of`); their vectors must be kept alive."""
+    """What distinguishes the rows that injections need (see `rows_of`); their vectors must be kept alive."""
     return id(injection.vector), injection.operation, injection.value, id(injection.mean)
 
 
@@ -164,9 +164,9 @@ class Batch:
     Attributes:
         passages: indices into the job's passages, shortest first.
         leaves: the conditions, in the order in which their results are wanted.
-        width: length of the longest passage; the others are filled up on the right.
-        start: the layer at which the walk sets in, on the clean rows that the batch before has left there.
-        hand_on: the layer whose clean input the next batch (of the same passages) sets in with, if any.
+        width: length of the longest passage; the others are padded on the right.
+        start: the layer at which the walk starts, from the clean rows that the previous batch has left there.
+        hand_on: the layer from whose clean input the next batch (of the same passages) starts, if any.
     """
 
     passages: tuple[int, ...]
@@ -185,14 +185,14 @@ def batches(
     resume: bool = False,
     wanted_limit: int | None = None,
 ) -> list[Batch]:
-    """The job as batches: passages of like length together under all conditions if they fit, else conditions in turn.
+    """The job as batches: passages of similar length under all conditions if they fit, else some conditions at a time.
 
     Args:
         leaves: conditions in walking order (`Tree.in_walking_order`).
         row_limit: how many rows of a given width may run together.
         same_length: never pad.
-        resume: batches of the same passages hand clean rows on to each other.
-        wanted_limit: how many wanted positions the passages of a batch may have together (a single one may have more).
+        resume: batches of the same passages pass clean rows on to each other.
+        wanted_limit: how many wanted positions the passages of a batch may have in total (a single one may have more).
     """
     result = []
     for group, width in _groups(passages, len(leaves), row_limit, same_length, wanted_limit):
@@ -214,7 +214,7 @@ def _groups(
     same_length: bool,
     wanted_limit: int | None,
 ) -> list[tuple[tuple[int, ...], int]]:
-    """Passages to be run together, and the longest one's length; shortest first."""
+    """Passages to run together, and the longest one's length; shortest first."""
     lengths = [len(passage.ids) for passage in passages]
     groups: list[tuple[tuple[int, ...], int]] = []
     group: list[int] = []

@@ -1,10 +1,10 @@
 """Drawing from the nucleus: three searches for the same token.
 
 The token is the inverse of the row's cumulative distribution, in descending order of likelihood and by token id among
-equals, cut off at `top_p`. All searches count in whole numbers (see `whole_weights`), so they agree to the last token:
+equals, cut off at `top_p`. All searches count in whole numbers (see `whole_weights`), so they always agree exactly:
 
 - by sorting the vocabulary, which never makes the host wait for the device;
-- in the slice of the largest logits, if that holds the nucleus, which integers tell exactly;
+- in the slice of the largest logits, if that holds the nucleus, which integer sums decide exactly;
 - by bins, row by row on the CPU, for a nucleus of any width.
 """
 
@@ -68,7 +68,7 @@ def drawn_by_slice(
     uniforms: Float64[Tensor, "batch"],
     counts: TokenCounts | None,
 ) -> tuple[Int64[Tensor, "batch"], Bool[Tensor, "batch"]]:
-    """Tokens drawn on a device from the nuclei that the slice holds, and which they are; the others mean nothing."""
+    """Tokens drawn on a device from the nuclei that the slice holds, and which rows those are; ignore the others."""
     slices, thresholds = [], []
     for group in weighed_rows(logits, sampling, counts):
         slices.append(_top_slice(group, list(range(len(group.x))), width=256, vocab=logits.shape[1]))
@@ -82,15 +82,15 @@ def drawn_by_slice_or_bins(
     uniforms: Float64[Tensor, "batch"],
     counts: TokenCounts | None,
 ) -> Int64[Tensor, "batch"]:
-    """Tokens drawn from the nucleus on the CPU, each row in the way that is likely to be the quickest.
+    """Tokens drawn from the nucleus on the CPU, each row in the way likely to be quickest.
 
-    A row is weighed once, and its weights tell whether the slice of the largest logits is worth taking.
+    A row is weighed once, and its weights show whether the slice of the largest logits is worth taking.
     """
     vocab = logits.shape[1]
     width = min(_WIDTH, vocab)
-    # The slice weighs at most its width times the largest weight. But likelihood falls off from the first token on, and
-    # the more of it is asked for, the farther. Of normal and Zipf-like logits, hardly a slice held the nucleus that was
-    # not promising by this measure. It is a guess about time alone: the tokens are the same.
+    # The slice weighs at most its width times the largest weight. But probabilities fall off from the first token on,
+    # and the more mass is wanted, the further. With normal and Zipf-like logits, hardly any slice that this test
+    # rejects held the nucleus. It is a guess about time alone: the tokens are the same.
     share = 1.0 if width == vocab else 0.25 * math.sqrt(1 - sampling.top_p)
     promising = int(share * width * largest_weight(vocab))
     tokens, numbers = torch.empty_like(uniforms, dtype=torch.int64), uniforms.tolist()
@@ -128,7 +128,7 @@ def drawn_by_bins(
     uniforms: Float64[Tensor, "batch"],
     counts: TokenCounts | None,
 ) -> Int64[Tensor, "batch"]:
-    """Tokens drawn from the nucleus on the CPU without a look at the largest logits by themselves."""
+    """Tokens drawn from the nucleus on the CPU without trying the slice of the largest logits."""
     tokens, numbers = [], uniforms.tolist()
     for group in weighed_rows(logits, sampling, counts):
         refuse_broken(group.largest[:, 0], first_row=group.rows.start)
@@ -183,8 +183,8 @@ def _topk(
 ) -> tuple[Float32[Tensor, "rows width"], Int64[Tensor, "rows width"]]:
     """The largest of each row in descending order, ties in any order, and their ids.
 
-    When a row is laid out as a table, its `width` largest stand in the `width` columns with the largest maxima. So on
-    the CPU, where PyTorch puts every element into a queue, most of them need not get there.
+    If a row is laid out as a table, its `width` largest are in the `width` columns with the largest maxima. So on the
+    CPU, where PyTorch puts every element into a queue, most of them need not be queued.
     """
     columns, rest = divmod(x.shape[1], _TABLE)
     if x.device.type != "cpu" or rest or x.shape[1] < _LARGE:
@@ -199,13 +199,13 @@ def _topk(
 def _drawn_from_slice(
     top: _TopSlice, threshold: Int64[Tensor, "batch 1"], uniforms: Float64[Tensor, "batch"]
 ) -> tuple[Int64[Tensor, "batch"], Bool[Tensor, "batch"]]:
-    """Tokens drawn from the nucleus, and whether the slice was enough for that; where it was not, they mean nothing.
+    """Tokens drawn from the nucleus, and whether the slice was large enough; ignore the tokens where it was not.
 
-    threshold: the token that cumulates more than this is the nucleus' last.
+    threshold: the token that brings the cumulative weight above this is the last of the nucleus.
     """
     width = top.ids.shape[1]
     cumulated = top.weights.cumsum(1)
-    last = (cumulated <= threshold).sum(1, keepdim=True)  # place of the token that crosses the threshold
+    last = (cumulated <= threshold).sum(1, keepdim=True)  # position of the token that crosses the threshold
     kept = cumulated.gather(1, last.clamp(max=width - 1))
     place = (cumulated <= point(kept, uniforms[:, None])).sum(1, keepdim=True).clamp_(max=width - 1)
     # Equal logits have equal weights, so their order does not show in the sums; it decides only which of them has this
@@ -216,7 +216,7 @@ def _drawn_from_slice(
     members = torch.where(equal, top.ids, torch.iinfo(torch.int64).max).sort(1).values
     tokens = members.gather(1, nth.clamp_(max=width - 1))[:, 0]
     found = (last < width) & ((value > top.values[:, -1:]) | top.complete)
-    # Rows without a distribution are not worth a second look.
+    # Rows without a distribution need no second attempt.
     broken = ~top.values[:, 0].isfinite()
     return torch.where(broken, NO_TOKEN, tokens), found[:, 0] | broken
 
@@ -224,8 +224,8 @@ def _drawn_from_slice(
 def _drawn_from_bins(group: WeighedRows, rows: list[int], thresholds: list[int], uniforms: list[float]) -> list[int]:
     """Tokens drawn from nuclei of any width, for these rows of the group.
 
-    thresholds: of these rows; the token that cumulates more than this is the nucleus' last. uniforms: of all rows of
-    the group.
+    thresholds: of these rows; the token that brings the cumulative weight above this is the last of the nucleus.
+    uniforms: of all rows of the group.
 
     Weights are summed in bins of 1/256 nat, and only the bins in which a threshold lies are sorted. Equal logits share
     a bin and bins follow the order of the logits, so the tokens are those that sorting everything gives, only sooner.
@@ -235,7 +235,7 @@ def _drawn_from_bins(group: WeighedRows, rows: list[int], thresholds: list[int],
     empty = torch.zeros(len(rows), _BINS, dtype=torch.int64, device="cpu")
     upto = empty.scatter_add_(1, bins, weights).cumsum(1)
     tokens = []
-    # Within one row NumPy compares and collects in a third of PyTorch's time, and its numbers are on the host already.
+    # Within one row NumPy compares and collects in a third of PyTorch's time, and the numbers are on the host already.
     for row, threshold, *line in zip(rows, thresholds, *(t.numpy() for t in (x, weights, bins, upto)), strict=True):
         _, kept = _reached(threshold, *line)
         token, _ = _reached(point_of(kept, uniforms[row]), *line)

@@ -1,4 +1,4 @@
-"""Running a job: passages × conditions in, the logits of the wanted positions out, slice by slice."""
+"""Running a job: passages × conditions in, logits of the wanted positions out, slice by slice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from steerlens.steering.fits import check_fits
 from steerlens.steering.tokens import pad_id
 
 Way = Literal["walk", "hooks", "rows"]
-"""How a job is run: blocks walked one by one, a batch grown by hooks, or all rows from the start (see `growing`)."""
+"""How a job is run: block by block, as a batch grown by hooks, or all rows from the start (see `growing`)."""
 
 # Logits that a reduction keeps of one condition while it compares others with it, in slices.
 _KEPT_SLICES = 4
@@ -67,7 +67,7 @@ class Job:
         """The job of running every passage under every condition.
 
         Raises:
-            SteerlensError: no model of TransformerLens; a vector of another model, or one that does not fit a passage.
+            SteerlensError: not a TransformerLens model; a vector from another model, or that does not fit.
         """
         require_model(model)
         lengths, spans = zip(*((passage.prompt_length, passage.spans) for passage in passages), strict=True)
@@ -97,8 +97,8 @@ class Job:
             way: how to run it; by default the fastest that the model, and whatever hooks are on it, allow.
 
         Raises:
-            SteerlensError: a budget given that is too small for one row; a device that runs out of memory all the same;
-                an unsteered model whose logits are NaN or infinite.
+            SteerlensError: an explicit budget too small for one row; a device that runs out of memory all the same; an
+                unsteered model whose logits are NaN or infinite.
         """
         hooked = has_live_hooks(self.model)
         way = way or self._way(hooked)
@@ -107,7 +107,7 @@ class Job:
         held = len(_columns(self.passages)) if some else max(len(passage.ids) for passage in self.passages)
         limit = row_limit(
             self.model,
-            logits_per_row=0 if way == "walk" else held,  # a walk makes its logits in slices
+            logits_per_row=0 if way == "walk" else held,  # a walk computes its logits in slices
             batch_size=batch_size,
             memory_budget=memory_budget,
         )
@@ -119,7 +119,7 @@ class Job:
             limit,
             same_length=hooked or not padding_is_harmless(self.model),
             resume=way == "walk",
-            # Whoever asks for one condition first keeps its logits while the others of the same passages come.
+            # A caller that asks for one condition first keeps its logits until the others on those passages have come.
             wanted_limit=None if first is None else _KEPT_SLICES * at_once,
         )
         bank = Bank(self.tree.injections())
@@ -149,12 +149,12 @@ class Job:
             return "rows"
         if can_walk_blocks(self.model):
             return "walk"
-        # Nothing to be saved where every row begins with the first block.
+        # Nothing to save where every row starts at the first block.
         late = any(branch.layer > 0 for leaf in self.tree.leaves for branch in leaf.path())
         return "hooks" if late and can_grow_by_hooks(self.model) else "rows"
 
     def _walked(self, batch: Batch, bank: Bank, clean: Tensor | None) -> tuple[_AtEnd, Tensor | None]:
-        """A walk over the blocks, and the clean rows that the next batch sets in with."""
+        """A walk over the blocks, and the clean rows from which the next batch starts."""
         passages, tokens = self._tokens(batch)
         growths, order = self._grown(batch, bank)
         at_end = _AtEnd(self.model, batch, self.passages, order)
@@ -203,7 +203,7 @@ class Job:
         return passages, torch.tensor(rows, device=self.model.cfg.device)
 
     def _grown(self, batch: Batch, bank: Bank) -> tuple[list[Growth], list[Branch]]:
-        """A growing batch; all its indices go to the device at once, so that nothing waits between the blocks."""
+        """A growing batch; all its indices are moved to the device up front, so that nothing waits between blocks."""
         growths, order = grown(batch, self.tree.root, self._prompts(batch), bank, n_layers=self.model.cfg.n_layers)
         return [growth.to(self.model.cfg.device) for growth in growths], order
 
@@ -212,7 +212,7 @@ class Job:
 
 
 class _AtEnd:
-    """The wanted positions of a batch when its pass is over; `order` says which branches its rows belong to."""
+    """The wanted positions of a batch once its pass is over; `order` says which branches its rows belong to."""
 
     def __init__(self, model: HookedModel, batch: Batch, passages: Sequence[Passage], order: Sequence[Branch]) -> None:
         self._model, self._batch = model, batch
@@ -263,7 +263,7 @@ def _columns(passages: Sequence[Passage]) -> list[int]:
 
 
 def _check_reached(tree: Tree) -> None:
-    """Nothing, if every vector has a position to go to where there are only prompts."""
+    """Raise unless every vector has a position to go to where there are only prompts."""
     for leaf in tree.leaves:
         for branch in leaf.path():
             for injection in branch.injections:

@@ -25,14 +25,14 @@ def row_keys(seed: int, prompt_ids: Sequence[Sequence[int]], n_samples: int) -> 
     """The key of every completion's random stream: a stable 64-bit hash of (seed, the prompt's tokens, sample index).
 
     On the CPU. Equal prompts get equal keys, and so do one prompt's completions under different conditions: common
-    random numbers, which make differences between conditions vary less.
+    random numbers, which reduce the variance of differences between conditions.
     """
     if n_samples < 0:
         raise SteerlensError(f"n_samples is {n_samples}; needs a whole number >= 0")
     seed = seed_number(seed)
     keys = torch.empty(len(prompt_ids), n_samples, dtype=torch.int64, device="cpu")
     for row, ids in enumerate(prompt_ids):
-        # Seed and length end in a mark and the rest has a fixed width, so that no two inputs have the same bytes.
+        # Seed and length end in a separator and the rest has a fixed width, so no two inputs have the same bytes.
         stem = hashlib.blake2b(f"{seed}:{len(ids)}:".encode(), digest_size=8, person=b"steerlens")
         stem.update(struct.pack(f"<{len(ids)}q", *(int(token) for token in ids)))
         for sample in range(n_samples):
@@ -62,7 +62,7 @@ def _mixed(x: Int64[Tensor, "batch"]) -> Int64[Tensor, "batch"]:
 
 
 def _shifted(x: Int64[Tensor, "batch"], bits: int) -> Int64[Tensor, "batch"]:
-    """Logical right shift: the shift of int64 repeats the sign, the mask takes that away."""
+    """Logical right shift: shifting an int64 repeats the sign bit, and the mask clears it."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 

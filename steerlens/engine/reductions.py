@@ -46,12 +46,12 @@ class NextTokens:
         conditions: the conditions of the job.
         prompts: token ids of the prompts, BOS included.
         logprobs: log-probability of each target.
-        ranks: how many tokens are more likely than the target (0: it is the most likely; −1: there is no distribution).
+        ranks: how many tokens are more likely than the target (0: it is the most likely; −1: no distribution).
         set_logprobs: log-probability that the next token is one of the set.
         entropy: of the distribution.
         kl: KL(condition ‖ base).
         likely: the most likely tokens.
-        rises, falls: the tokens whose log-probability rose, fell most against the base.
+        rises, falls: the tokens whose log-probability rose or fell most against the base.
     """
 
     conditions: tuple[Condition, ...]
@@ -98,8 +98,8 @@ def reduce_next_tokens(
         base: index of the condition that others are compared with; gives `kl`, and what `top_k` needs.
         top_k: how many rises and falls of log-probability against the base.
         likely: how many of the most likely tokens.
-        positions: distributions behind the last token of each prompt, or behind every token.
-        batch_size, memory_budget: rows that run together; bytes for them. By default what the device has room for.
+        positions: distributions after the last token of each prompt, or after every token.
+        batch_size, memory_budget: rows that run together; bytes for them. By default whatever fits the device.
 
     Returns:
         float32 tensors (float64 for a float64 model), in the order of the job.
@@ -144,7 +144,7 @@ def reduce_next_tokens(
 
 
 class BaseLogprobs:
-    """The log-probabilities of one condition, kept while those of the others on the same passages come by.
+    """The log-probabilities of one condition, kept while those of the others on the same passages arrive.
 
     For jobs whose cells come in the order of `job.cells(first=…)`, with the base as the first.
     """
@@ -157,7 +157,7 @@ class BaseLogprobs:
         self._complete = True
 
     def of(self, cells: Cells, logprobs: Float[Tensor, "cells d_vocab"]) -> Float[Tensor, "some d_vocab"]:
-        """The base's log-probabilities at the places of `cells`: a row for each, or one for all of them."""
+        """The base's log-probabilities for `cells`: a row for each, or one for all of them."""
         leaf, passage, offset = cells.where
         mine = int((leaf == self._leaf).sum())  # the first so many
         if mine:
@@ -257,7 +257,7 @@ class _Reduction:
 def _expectation(
     logprobs: Float[Tensor, "cells d_vocab"], values: Float[Tensor, "cells d_vocab"]
 ) -> Float[Tensor, " cells"]:
-    """The mean of `values` over each distribution; what has probability 0 does not count, be it infinite."""
+    """The mean of `values` over each distribution; values of probability 0 do not count, even infinite ones."""
     p = logprobs.exp()
     return torch.where(p == 0, 0.0, p * values).sum(1)
 

@@ -1,18 +1,18 @@
 """Next-token sampling whose result for a row depends on that row alone.
 
 Tensors in, token ids out; no model, no tokenizer, no generator state: the random numbers come in as an argument (see
-`random_streams`), and so does how often each token stands in a row (`TokenCounts`).
+`random_streams`), and so do the counts of each token in a row (`TokenCounts`).
 
 **The distribution** (that of `transformer_lens.utils.sample_logits`; `Sampling` lists the differences). Logits are
 lifted to float32 and divided by the temperature; a token's logit loses `frequency_penalty` for each time the token
-stands in the row; `top_k` keeps the k largest, and whatever equals the k-th; `top_p` goes down from the most likely
-token and keeps every token before which the cumulated probability does not exceed `top_p`, so the token that crosses
+occurs in the row; `top_k` keeps the k largest, and any that equal the k-th; `top_p` goes down from the most likely
+token and keeps every token before which the cumulative probability does not exceed `top_p`, so the token that crosses
 the threshold is kept. What is left is renormalised. Equal logits are ordered by token id, lowest first.
 
-Cumulated sums are exact, and thresholds whole numbers (see `whole_weights`): the batch, the threads and the search that
-is used do not show in the token. `-inf` means never; rows without any distribution: see `broken_rows`.
+Cumulative sums are exact, and thresholds whole numbers (see `whole_weights`): the token does not depend on the batch,
+the threads or the search that is used. `-inf` means never; for rows without any distribution see `broken_rows`.
 
-Apple's MPS has no float64; what comes from there is computed on the CPU.
+Apple's MPS has no float64; logits from there are processed on the CPU.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def next_tokens(
     """The next token of every row: the inverse of the row's cumulative distribution, at its uniform number.
 
     Tokens are cumulated in descending order of likelihood (by token id when top_p is 1, which needs no sorting). The
-    logits stay as they are. uniforms and counts may be left out where they are not looked at (greedy; penalty 0).
+    logits are not modified. uniforms and counts may be left out where they are not used (greedy; penalty 0).
 
-    On the CPU the nucleus is sought among the largest logits; rows where it is not complete there, which integers tell
-    exactly, are drawn from the whole vocabulary. Elsewhere, telling whether there is such a row would make the host
-    wait for the device at every token; so the vocabulary is sorted for all rows, which never waits but takes its time:
-    see `likely_tokens`. The tokens are the same.
+    On the CPU the nucleus is looked for among the largest logits; rows where these do not hold all of it, which integer
+    sums decide exactly, are drawn from the whole vocabulary. Elsewhere, finding out whether there is such a row would
+    make the host wait for the device at every token; so the vocabulary is sorted for all rows, which never waits but is
+    slow: see `likely_tokens`. The tokens are the same.
     """
     _check(logits, sampling, counts)
     if sampling.greedy:
@@ -104,7 +104,7 @@ def likely_tokens(
 ) -> tuple[Int64[Tensor, "batch"], Bool[Tensor, "batch"]]:
     """Tokens drawn from the largest logits alone, and which of them are certainly those of `next_tokens`.
 
-    The host waits for nothing, and nothing is sorted; the tokens that are not certain mean nothing.
+    The host waits for nothing, and nothing is sorted; ignore the tokens that are not certain.
     """
     if not may_be_guessed(sampling) or logits.device.type in ("cpu", "mps") or len(logits) == 0:
         tokens = next_tokens(logits, sampling, uniforms, counts)
@@ -140,7 +140,7 @@ def _drawn_by_id(
     for group in weighed_rows(logits, sampling, counts):
         cumulated = group.weights.cumsum_(1)
         target = point(cumulated[:, -1:], uniforms[group.rows, None])
-        # A broken row may point behind the end; it must not reach into memory before it is settled.
+        # A broken row may point past the end; it must not index into memory before it is settled.
         place = torch.searchsorted(cumulated, target, right=True).clamp_(max=logits.shape[1] - 1)
         tokens[group.rows], largest[group.rows] = place[:, 0], group.largest[:, 0]
     return settled(tokens, largest)

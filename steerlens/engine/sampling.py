@@ -1,7 +1,7 @@
 """Completions under many conditions: prefill once per condition and prompt, then decode every sample together.
 
-The injection touches the prompt only, so it is paid for once: its keys and values are in the cache that all samples of
-a condition share; decoding needs no hook (but for placements that touch generated tokens, such as `"all"`).
+The injection touches only the prompt, so it is paid for once: its keys and values are in the cache that all samples of
+a condition share; decoding needs no hook (except for placements that touch generated tokens, such as `"all"`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from steerlens.steering.placement import reaches_later
 from steerlens.steering.receipts import Receipt
 from steerlens.steering.tokens import pad_id, pad_left, reader_after
 
-# Rows that have ended leave the batch when they are this share of it: each departure copies the cache.
+# Rows that have ended are removed once they are this share of the batch: each removal copies the cache.
 _LEAVE_SHARE = 0.25
-# Looking whether rows have ended waits for the device; on an accelerator it is done once in so many tokens.
+# Checking whether rows have ended waits for the device; on an accelerator it is done once every so many tokens.
 _LOOK_EVERY = {"cpu": 1, "cuda": 16, "mps": 16}
 
 
@@ -43,8 +43,8 @@ class Completions:
     """What was sampled, on the CPU.
 
     Attributes:
-        tokens: what ended a completion is among them; after that they are filled with an end-of-text id.
-        lengths: tokens before the end (the end itself not counted; a token that holds the beginning of a stop text is).
+        tokens: including those that ended a completion; after that, filled with an end-of-text id.
+        lengths: tokens before the end (not counting the end itself, but counting a token in which a stop text begins).
         finished: whether the completion ended by itself.
         stops: where completions end.
         receipts: what was injected, per condition.
@@ -89,13 +89,13 @@ def sample(
     Args:
         prompts: token ids, BOS included.
         spans: where the messages stand in those that are chats, prompt by prompt; for vectors that go to a role.
-        batch_size, memory_budget: rows decoded together, or the bytes that they may take; see `decode_rows`.
-        use_cache: False runs the whole sequence for every token; for models without a cache, and for checking.
-        compiled: the decode of a HookedTransformer is compiled (on CUDA into a graph); see `generate`.
+        batch_size, memory_budget: rows decoded together, or the bytes they may take; see `decode_rows`.
+        use_cache: False runs the whole sequence for every token; for models without a cache, and for checks.
+        compiled: compile the decode of a HookedTransformer (on CUDA into a graph); see `generate`.
         on_tokens: called with the number of tokens drawn since the last call.
 
     Raises:
-        SteerlensError: a prompt and its completion do not fit the model's context, or one row the memory budget.
+        SteerlensError: a prompt and its completion exceed the model's context, or one row exceeds the memory budget.
     """
     n, max_new_tokens = sampling.n, sampling.max_new_tokens
     longest = max(map(len, prompts))
@@ -150,7 +150,7 @@ def _end_at_texts(
     lengths: Int[Tensor, "conditions prompts samples"],
     finished: Bool[Tensor, "conditions prompts samples"],
 ) -> None:
-    """Ends completions, in place, where their first stop text ends, wherever the sampling has seen it."""
+    """End completions, in place, where their first stop text ends, even if sampling noticed it only later."""
     for p, ids in enumerate(prompts):
         read = reader_after(model, ids)
         for c, s in ((c, s) for c in range(tokens.shape[0]) for s in range(tokens.shape[2])):
@@ -161,7 +161,7 @@ def _end_at_texts(
 
 
 def conditions_together(model: HookedModel, *, prompts: int, n: int, batch_size: int | None = None) -> int:
-    """How many conditions fill one batch, at least one: parts of that many lose no speed against the whole job."""
+    """How many conditions fill one batch, at least one: parts of that size are as fast as the whole job."""
     return max((batch_size or most_rows(model)) // (prompts * n), 1)
 
 
@@ -179,14 +179,14 @@ def _batches(units: Sequence[_Unit], n: int, limit: int) -> Iterator[tuple[Seque
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """The rows of a batch that still decode, after some tokens. To go back is to take up older ones.
+    """The rows of a batch that are still being decoded, after some tokens. To go back, use an earlier value.
 
     Attributes:
-        place: where each belongs in the result.
+        place: where each row belongs in the result.
         keys: of their random streams.
-        ended: whether the end was drawn.
+        ended: whether the end has been drawn.
         drawn: the last tokens.
-        counts: how often each token stands in them, where the sampling asks.
+        counts: how often each token occurs in them, if the sampling needs it.
     """
 
     place: Int[Tensor, " row"]
@@ -239,12 +239,12 @@ def _sample_batch(
     """The new tokens of one batch of units, `keys.shape[1]` samples each.
 
     Args:
-        guess: on an accelerator, draw from the largest logits alone; whether they were enough is seen when the host
-            looks anyway, and if not, the tokens since the last look are drawn anew. So neither does the host wait at
-            every token, nor is the vocabulary sorted for every row.
+        guess: on an accelerator, draw from the largest logits alone; whether they were enough is checked when the host
+            looks anyway, and if not, the tokens since the last check are drawn again. So the host need not wait at
+            every token, and the vocabulary need not be sorted for every row.
 
     Returns:
-        The tokens, and whether it is worth while to guess again.
+        The tokens, and whether it is worthwhile to guess again.
     """
     device = torch.device(model.cfg.device)
     units, samples = keys.shape
@@ -271,7 +271,7 @@ def _sample_batch(
     look_every = _LOOK_EVERY.get(device.type, 16)
     # Who guesses must be able to go back.
     guessing = guess and isinstance(decoder, PrefixDecoder) and device.type != "cpu" and may_be_guessed(sampling)
-    doubt = torch.zeros((), dtype=torch.bool, device=device)  # whether a token since `sure` may be wrong
+    doubt = torch.zeros((), dtype=torch.bool, device=device)  # whether any token since `sure` may be wrong
     sure, sure_step = rows, 0
     step = announced = 0
 
@@ -281,7 +281,7 @@ def _sample_batch(
                 # A broken row (NO_TOKEN, reported below) must not break the step of its neighbours.
                 logits = decoder.step(rows.drawn.clamp(min=0)).to(device)
         numbers = uniforms(rows.keys, step)
-        # The first token is not guessed: to draw it anew would take the prefill's logits.
+        # The first token is not guessed: drawing it again would take the prefill's logits.
         if guessing and step > 0:
             drawn, certain = likely_tokens(logits, sampling, numbers, rows.counts)
             doubt = doubt | ~(certain | rows.ended).all()
@@ -290,7 +290,7 @@ def _sample_batch(
         rows = rows.after(drawn, ends, stops.fill)
         result[rows.place, step] = rows.drawn
         step += 1
-        if step > announced:  # what is drawn anew is not told twice
+        if step > announced:  # what is drawn again is not reported twice
             on_tokens(len(rows.drawn))
             announced = step
         if step == 1:
@@ -326,7 +326,7 @@ def _stopped(
     unit_of: Sequence[int],
     new: int,
 ) -> list[bool]:
-    """Which rows hold a stop text, most of them told by their last tokens alone."""
+    """Which rows contain a stop text; for most, the last tokens are enough to tell."""
     tail = stops.reach + new
     return [
         stops.first_in(readers[unit](ids[-tail:])) is not None
@@ -336,7 +336,7 @@ def _stopped(
 
 
 def _on_their_rows(parts: Sequence[tuple[Part, int]], unit_of: Int[Tensor, " row"], device: torch.device) -> list[Part]:
-    """Each part on the live rows of its unit; without those that have none left."""
+    """Each part on the live rows of its unit; parts without any are left out."""
     found = [(part, (unit_of == unit).nonzero()[:, 0]) for part, unit in parts]
     return [part.on_rows(rows.to(device)) for part, rows in found if len(rows)]
 
@@ -344,5 +344,5 @@ def _on_their_rows(parts: Sequence[tuple[Part, int]], unit_of: Int[Tensor, " row
 def _injecting(
     model: HookedModel, parts: Sequence[Part], *, prompt_width: int | None = None
 ) -> AbstractContextManager[object]:
-    """The hooks of parts; nothing at all when there are no parts."""
+    """The hooks of parts; none at all if there are no parts."""
     return injecting(model, parts, prompt_width=prompt_width) if parts else nullcontext()

@@ -1,4 +1,4 @@
-"""`Sampling`: how completions are drawn, said once for everything that draws them."""
+"""`Sampling`: how completions are drawn, defined once for everything that draws them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 class SamplingOptions(TypedDict, total=False):
-    """The fields of `Sampling` as arguments by name, for functions that people type in a notebook."""
+    """The fields of `Sampling` as keyword arguments, for functions that people call in a notebook."""
 
     n: int
     max_new_tokens: int
@@ -36,21 +36,21 @@ class Sampling:
     """How many completions, and how each token is drawn; the defaults are those of the ActAdd paper (arXiv 2308.10248).
 
     n: completions of each prompt under each condition.
-    max_new_tokens: at most; a completion ends earlier at its end.
+    max_new_tokens: the most tokens a completion may have; it may end earlier by itself.
     temperature: 0 takes the largest raw logit and ignores all else.
-    top_k: keeps the k most likely tokens, and those equal to the k-th; None keeps all. May exceed the vocabulary.
+    top_k: keeps the k most likely tokens, and any tied with the k-th; None keeps all. May exceed the vocabulary.
     top_p: nucleus; 1 (or None) keeps all.
-    frequency_penalty: what a token's logit loses, after the division by the temperature, for each time it stands in the
-        row, prompt included. Special tokens and those that end a completion are exempt: a chat's template writes them
-        once for every turn, and a model that paid for that would never end its reply.
+    frequency_penalty: what a token's logit loses, after the division by the temperature, for each time it occurs in the
+        row, prompt included. Special tokens and those that end a completion are exempt: a chat template writes them
+        once per turn, and a model penalised for that would never end its reply.
     seed: of the random numbers. Sample 7 of a prompt draws the same ones under every condition.
     stop_at_end: end a completion at every token that ends one by the model's own settings
         (`generation_config.eos_token_id`, or else the tokenizer's end of text).
-    stop: also end it at these texts and token ids, one or several. A completion does not hold what ended it.
+    stop: also end it at these texts and token ids, one or several. A completion does not include what ended it.
 
-    As TransformerLens' `sample_logits`, except: padding is not counted (there it is); `top_k` and `top_p` both apply
-    if both are set, `top_k` first (there `top_k` switches `top_p` off without a word); a negative penalty is applied
-    (there it is ignored); ties are ordered.
+    Like TransformerLens' `sample_logits`, except: padding is not counted (there it is); `top_k` and `top_p` both apply
+    if both are set, `top_k` first (there `top_k` silently switches `top_p` off); a negative penalty is applied (there
+    it is ignored); ties have a fixed order.
     """
 
     n: int = 1
@@ -104,8 +104,8 @@ def chosen_sampling(given: Sampling | None, options: Mapping[str, Any], *, defau
     """`given` (or `default`) with the fields that `options` name replaced.
 
     Raises:
-        SteerlensError: an option that is no field of `Sampling`, a value that a field does not take, or something else
-            in the place of a Sampling.
+        SteerlensError: an option that is not a field of `Sampling`, a value that a field does not accept, or something
+            other than a Sampling.
     """
     if given is not None and not isinstance(given, Sampling):
         raise SteerlensError(
@@ -123,7 +123,7 @@ def chosen_sampling(given: Sampling | None, options: Mapping[str, Any], *, defau
 def shows_sampling_options(default: Sampling) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator for functions with `**options: Unpack[SamplingOptions]`: their signature shows each option by name.
 
-    So help and completion in a notebook tell the names and `default`'s values; the function itself is unchanged.
+    So help and completion in a notebook show the names and `default`'s values; the function itself is unchanged.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

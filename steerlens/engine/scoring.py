@@ -35,15 +35,15 @@ def next_token_logits(
 ) -> Float[Tensor, "*condition_prompt d_vocab"]:
     """Logits of the token after each prompt, under each condition.
 
-    Equal to `with model.hooks(…): model(tokens)[:, -1]` for every prompt and condition by itself. Hooks that are live
-    on the model act as they would there. All logits are held; `reduce_next_tokens` does without.
+    Equal to `with model.hooks(…): model(tokens)[:, -1]` for every prompt and condition separately. Hooks already on the
+    model act as they would there. All logits are kept in memory; `reduce_next_tokens` avoids that.
 
     Args:
         prompts: one prompt or several, of any lengths: texts, chats, token ids (see `PromptLike`).
         steering: a SteeringVector, a tuple of vectors (one condition), a Condition, None (unsteered), or a list of
             those (many conditions).
         placement: where vectors go that are not wrapped in an Injection; by default each vector's own.
-        batch_size: rows that run together; by default what the device has room for.
+        batch_size: rows that run together; by default as many as the device has room for.
         memory_budget: bytes for activations instead of what the device has free.
 
     Returns:
@@ -51,7 +51,7 @@ def next_token_logits(
         anything but a list of conditions drops the condition axis.
 
     Raises:
-        SteerlensError: an empty prompt, a vector of another model or longer than a prompt, a budget too small, logits
+        SteerlensError: an empty prompt, a vector from another model or longer than a prompt, a budget too small, logits
             that the device has no room for.
     """
     require_model(model)
@@ -87,15 +87,15 @@ def score(
 ) -> pd.DataFrame:
     """Log-probability of every token of given texts under each condition: one row per condition × text × token.
 
-    Without a prompt the text itself is steered, and scored from its second token on (from its first real token where
-    the model puts BOS before it). With a prompt, the text goes on from the prompt: placements are fixed by the prompt,
-    as in generation (`"all"` goes on over the text), and only the text's own tokens are scored.
+    Without a prompt the text itself is steered, and scored from its second token on (from its first real token if the
+    model prepends BOS). With a prompt, the text continues the prompt: placements are determined by the prompt, as in
+    generation (`"all"` extends over the text), and only the text's own tokens are scored.
 
     Args:
         texts: one text or several.
         steering, placement, batch_size, memory_budget: as for `next_token_logits`.
-        prompt: one prompt for all texts, or a list of one per text: texts, chats, token ids. A text is tokenised where
-            it stands behind its prompt.
+        prompt: one prompt for all texts, or a list with one per text: texts, chats, token ids. A text is tokenised in
+            place, as a continuation of its prompt.
 
     Returns:
         columns: condition (int, order of the job), label (str), layer (Int64, NA for unsteered or several layers),
@@ -104,7 +104,7 @@ def score(
 
     Raises:
         SteerlensError: an empty text, a text without a token to predict, prompt and text longer than the model's
-            context, as many prompts as neither one nor texts; and what `next_token_logits` raises.
+            context, a number of prompts that is neither one nor that of the texts; and what `next_token_logits` raises.
     """
     require_model(model)
     conditions = as_conditions(steering, placement=placement)
@@ -113,7 +113,7 @@ def score(
     passages = [_scored(model, text, before) for text, before in zip(given, prompts, strict=True)]
     job = Job.of(model, passages, conditions)
     most = max(passage.n_wanted for passage in passages)
-    # What each wanted position is asked about: the token that follows it.
+    # The target at each wanted position: the token that follows it.
     asked = torch.tensor([[*p.ids[p.first + 1 :], *[0] * (most - p.n_wanted)] for p in passages])
     found: Tensor | None = None
     for cells in job.cells(batch_size=batch_size, memory_budget=memory_budget):

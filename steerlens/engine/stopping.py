@@ -1,4 +1,4 @@
-"""Where completions end: at the model's own end tokens, and at ids and texts of one's choice."""
+"""Where completions end: at the model's own end tokens, and at ids and texts of the caller's choice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, end_ids
 from steerlens.steering.tokens import pad_id, tokenizer_of
 
-# Tokens before the newest ones in which a stop text may have begun, beyond its own length in bytes.
+# How far before the newest tokens a stop text may have begun, beyond its own length in bytes.
 _MARGIN = 4
 
 
@@ -24,9 +24,9 @@ class Stops:
     """What ends a completion.
 
     Attributes:
-        ids: tokens that do.
-        texts: texts that do as soon as they stand in the completion.
-        fill: the token that a row is filled with after its end.
+        ids: tokens that end it.
+        texts: texts that end it as soon as they occur in it.
+        fill: the token with which a row is filled after its end.
     """
 
     ids: tuple[int, ...]
@@ -54,16 +54,16 @@ class Stops:
 
     @property
     def reach(self) -> int:
-        """How many tokens a stop text may take: each has one byte at least."""
+        """How many tokens a stop text may take: each has at least one byte."""
         return max((len(text.encode()) for text in self.texts), default=0) + _MARGIN
 
     def first_in(self, text: str) -> tuple[int, int] | None:
-        """Where the first stop text of a completion begins and ends; None if there is none."""
+        """Where the first stop text in a completion begins and ends; None if there is none."""
         found = [(place, place + len(one)) for one in self.texts if (place := text.find(one)) >= 0]
         return min(found, default=None)
 
     def tokens_of_text(self, ids: Sequence[int], read: Callable[[Sequence[int]], str]) -> tuple[int, int] | None:
-        """How many tokens come before the first stop text (one that holds some of both counts), and how many with it.
+        """How many tokens come before the first stop text (counting one that holds part of both), and how many with it.
 
         None if there is no stop text among the tokens.
         """
@@ -75,9 +75,9 @@ class Stops:
 
 
 def exempt_from_penalty(model: HookedModel, stops: Stops) -> Bool[Tensor, " d_vocab"]:
-    """Which tokens no frequency penalty falls on: special ones and those that end a completion.
+    """Which tokens are exempt from the frequency penalty: special ones and those that end a completion.
 
-    A chat's template writes the end of a turn once for every turn, so a model that paid for it would never end one.
+    A chat template writes the end of a turn once per turn, so a model penalised for it would never end one.
     """
     tokenizer = tokenizer_of(model)
     added = getattr(tokenizer, "added_tokens_decoder", {})

@@ -1,4 +1,4 @@
-"""The surprise of completions: what steered text costs in fluency, as the unsteered model sees it."""
+"""The surprise of completions: what steering costs in fluency, as judged by the unsteered model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def completion_surprise(
     of a prompt are scored once.
 
     Args:
-        prompts: token ids, as they were sampled from.
+        prompts: the token ids that the completions were sampled from.
     """
     place_of: dict[tuple[int, tuple[int, ...]], int] = {}
     tokens, lengths = done.tokens.flatten(0, 2).tolist(), done.lengths.flatten().tolist()

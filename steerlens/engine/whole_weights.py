@@ -1,12 +1,12 @@
 """Probabilities as whole numbers, so that a row's result depends on that row alone.
 
 A floating-point sum depends on the order of addition, and kernels choose that order by the shape of the batch; a row
-could then fall on the other side of a threshold because of its neighbours. So weights become integers,
-`floor(exp(logit - max) * 2**bits)`, as soon as they exist, and what follows (totals, cumulated sums, thresholds) is
-integer addition, which has no order; maxima and sorting are exact anyway. `bits` is as large as int64 allows for the
-vocabulary (46 for GPT-2's), finer than the float32 exponentials themselves. A token below `2**-bits` of the most likely
-one is never drawn. Where the cumulated probability meets `top_p` to within float32 rounding (about 1e-7), the side is
-fixed but arbitrary.
+could then end up on the other side of a threshold because of its neighbours. So weights are turned into integers,
+`floor(exp(logit - max) * 2**bits)`, at once, and everything after (totals, cumulative sums, thresholds) is integer
+addition, whose order does not matter; maxima and sorting are exact anyway. `bits` is as large as int64 allows for the
+vocabulary (46 for GPT-2's), finer than the float32 exponentials themselves. A token less than `2**-bits` times as
+likely as the most likely one is never drawn. Where the cumulative probability equals `top_p` to within float32 rounding
+(about 1e-7), the side is fixed but arbitrary.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from torch import Tensor
 from steerlens.engine.sampling_settings import Sampling
 from steerlens.engine.token_counts import TokenCounts
 
-# Elements: 1 MB of float32 logits at a time stay in a cache, and share what each of some forty operations costs by
-# itself. (Measured: 2**16 takes 1.4 times as long at GPT-2's size, where it is one row; 2**19 is no better.)
+# Elements: 1 MB of float32 logits stays in the cache, and spreads the fixed cost of each of some forty operations.
+# (Measured: 2**16 takes 1.4 times as long at GPT-2's size, where it is one row; 2**19 is no better.)
 _GROUP = 1 << 18
-_ELEMENTS_AT_ONCE = 1 << 26  # full-vocabulary work on a device goes by groups of rows: about 3 GB of scratch
+_ELEMENTS_AT_ONCE = 1 << 26  # full-vocabulary work on a device is done in groups of rows: about 3 GB of scratch
 _ALIGNED = 16  # elements: 64 bytes of float32, as wide as a vector register and where every new tensor begins
 
 
 def row_groups(logits: Float[Tensor, "batch vocab"]) -> list[slice]:
     """Rows to work on at a time. One on the CPU: it stays in the cache, and every kernel sees the same shape in every
-    batch (a kernel may treat the last few elements, which fill no vector register, by other code than the rest)."""
+    batch (a kernel may use other code for the last few elements, which do not fill a vector register)."""
     size = 1 if logits.device.type == "cpu" else max(1, _ELEMENTS_AT_ONCE // logits.shape[1])
     return [slice(start, min(start + size, len(logits))) for start in range(0, len(logits), size)]
 
@@ -72,19 +72,19 @@ def weights(
 
 
 def point(total: Int64[Tensor, "..."], fraction: float | Float64[Tensor, "..."]) -> Int64[Tensor, "..."]:
-    """The whole number in [0, total) at this fraction of it; the first token to cumulate more is meant."""
+    """The whole number in [0, total) at this fraction of it; it selects the first token to bring the sum above it."""
     return torch.minimum((total.double() * fraction).long(), total - 1)  # near 1 the product is rounded up to the total
 
 
 def point_of(total: int, fraction: float) -> int:
-    """`point` of one number that is on the host already."""
+    """`point` for one number that is already on the host."""
     return min(int(total * fraction), total - 1)
 
 
 def sorted_nucleus(
     ordered: Float32[Tensor, "rows vocab"], top_p: float
 ) -> tuple[Int64[Tensor, "rows vocab"], Bool[Tensor, "rows vocab"]]:
-    """Cumulated weights of a descending row, and which of its tokens are kept."""
+    """Cumulative weights of a descending row, and which of its tokens are kept."""
     weighed = weights(ordered, ordered[:, :1], ordered.shape[1])
     cumulated = weighed.cumsum(1)
     return cumulated, cumulated - weighed <= point(cumulated[:, -1:], top_p)
@@ -94,7 +94,7 @@ def sorted_nucleus(
 class WeighedRows:
     """Some rows of the batch: the adjusted logits, the largest of each row, and the weights.
 
-    Behind the vocabulary there may be padding: logits of -inf, which weigh 0.
+    The vocabulary may be followed by padding: logits of -inf, which weigh 0.
     """
 
     rows: slice
@@ -106,7 +106,7 @@ class WeighedRows:
 def weighed_rows(
     logits: Float[Tensor, "batch vocab"], sampling: Sampling, counts: TokenCounts | None
 ) -> Iterator[WeighedRows]:
-    """All rows of the batch in turn, some at a time. On the CPU, the next ones are written over them."""
+    """All rows of the batch in turn, some at a time. On the CPU, each group overwrites the last."""
     if logits.device.type == "cpu":
         yield from _weighed_in_place(logits, sampling, counts)
     else:
@@ -116,11 +116,11 @@ def weighed_rows(
 def _weighed_in_place(
     logits: Float[Tensor, "batch vocab"], sampling: Sampling, counts: TokenCounts | None
 ) -> Iterator[WeighedRows]:
-    """For the CPU: in memory that stays in the cache, and each row's exponentials by themselves.
+    """For the CPU: in memory that stays in the cache, with the exponentials computed row by row.
 
-    What happens to several rows at once (quotients, differences, products, maxima, whole numbers) is exact or exactly
-    rounded, whatever the shape. Exponentials are not, so their kernel sees one row, at an aligned place, in every batch
-    (see `row_groups` for the reason). Each thread has as many rows as the others: sorting and summing go by rows.
+    What is done to several rows at once (quotients, differences, products, maxima, whole numbers) is exact or correctly
+    rounded, whatever the shape. Exponentials are not, so their kernel always sees one row at an aligned address (see
+    `row_groups` for the reason). Threads get equal numbers of rows: sorting and summing work row by row.
     """
     batch, vocab = logits.shape
     threads = torch.get_num_threads()
@@ -144,7 +144,7 @@ def _weighed_in_place(
 def _weighed_together(
     logits: Float[Tensor, "batch vocab"], sampling: Sampling, counts: TokenCounts | None
 ) -> Iterator[WeighedRows]:
-    """For devices, where an elementwise kernel treats all elements alike: many rows at a time."""
+    """For accelerators, whose elementwise kernels treat all elements alike: many rows at a time."""
     for rows in row_groups(logits):
         x = adjusted(logits, sampling, counts, rows)
         largest = x.amax(1, keepdim=True)

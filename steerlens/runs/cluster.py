@@ -1,7 +1,7 @@
-"""`generate_on_ray`: parts of a job on the workers of a Ray cluster, each of which holds the model once.
+"""`generate_on_ray`: parts of a job on the workers of a Ray cluster, each of which loads the model once.
 
-The model and the conditions go into Ray's object store once. Weights lie there as plain arrays, which the workers of a
-machine without accelerators share instead of copying.
+The model and the conditions are put into Ray's object store once. Weights are stored as plain arrays, which the workers
+of a machine without accelerators share instead of copying.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from steerlens.steering.prompts import PromptLike
 
 Part = tuple[int, ...]
 
-# A part that has cost this many workers their lives will cost the next one too (memory, most of the time).
+# A part on which this many workers have died will kill the next one too (usually for lack of memory).
 _LIVES = 3
-# Importing TransformerLens and unpacking a large model takes minutes on a slow machine; this long means never.
+# Importing TransformerLens and unpacking a large model takes minutes on a slow machine; after this long it has failed.
 _START_SECONDS = 900.0
 _REACH_SECONDS = 10.0
 _LOOK_SECONDS = 0.2
@@ -44,20 +44,20 @@ def generate_on_ray(
     *,
     settings: Mapping[str, Any],
 ) -> Generator[tuple[Part, pd.DataFrame], None, None]:
-    """Each part with the frame that `generate` returns for its conditions, in the order in which they are finished.
+    """Each part with the frame that `generate` returns for its conditions, in the order in which they finish.
 
-    Uses the cluster that this process is connected to (`ray.init`), or that `RAY_ADDRESS` names, or one running on this
-    machine, or starts one on this machine for the time being. There is one worker per GPU if the model is on a GPU,
-    else one per CPU core, as far as the memory lasts. A worker that is lost is replaced, and its part is done again.
+    Uses the cluster that this process is connected to (`ray.init`), or the one that `RAY_ADDRESS` names, or one running
+    on this machine, or starts a temporary one here. There is one worker per GPU if the model is on a GPU, else one per
+    CPU core, as far as memory allows. A worker that is lost is replaced, and its part is run again.
 
     Args:
-        parts: numbers of conditions to compute together; asked for the next when a worker is free. None means that
-            there is nothing just now.
+        parts: numbers of conditions to compute together; the next is requested when a worker is free. None means that
+            there is nothing to do right now.
         settings: further arguments of `generate`.
 
     Raises:
-        SteerlensError: Ray is not installed, the cluster cannot be reached, has no room for a worker or another
-            steerlens; a part that has lost three workers; and whatever `generate` raises on a worker.
+        SteerlensError: Ray is not installed; the cluster cannot be reached, has no room for a worker, or has another
+            version of steerlens; three workers were lost on one part; and whatever `generate` raises on a worker.
     """
     ray = _ray()
     with contextlib.ExitStack() as stack:
@@ -73,7 +73,7 @@ def generate_on_ray(
 
 
 class _Crew:
-    """The workers and what each is at."""
+    """The workers and what each is working on."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class _Crew:
         devices = {weight.device for weight in model.parameters()}  # type: ignore[attr-defined]
         if len(devices) > 1:
             raise SteerlensError(
-                f"the model is spread over {len(devices)} devices, and a Ray worker has one; load it on one device"
+                f"the model is spread over {len(devices)} devices, but a Ray worker has one; load it on one device"
             )
         kind = devices.pop().type
         self._job = ray.put(pack((model, list(prompts), list(conditions), dict(settings))))
@@ -95,7 +95,7 @@ class _Crew:
         bytes_each = sum(weight.nbytes for weight in model.parameters())  # type: ignore[attr-defined]
         self._room = _room(ray.cluster_resources(), gpu=kind == "cuda", bytes_each=bytes_each)
         resources = {"num_gpus": 1, "num_cpus": 1} if kind == "cuda" else {"num_cpus": 1}
-        # Lost workers are replaced here: Ray would start one anew, but forget what it was at.
+        # Lost workers are replaced here: Ray would restart one, but forget what it was working on.
         self._hire_one = ray.remote(max_restarts=0, max_task_retries=0, **resources)(_Worker).remote
         self._workers: list[Any] = []
         self._idle: list[Any] = []
@@ -166,7 +166,7 @@ class _Crew:
 
     def _bury(self, worker: Any, part: Part | None, error: Exception) -> None:
         self._workers.remove(worker)
-        with contextlib.suppress(Exception):  # its answer may be lost and the worker alive
+        with contextlib.suppress(Exception):  # its answer may be lost while the worker is alive
             self._ray.kill(worker)
         if part is None:
             self._failed_starts += 1
@@ -176,24 +176,26 @@ class _Crew:
         self._lost[part] += 1
         if self._lost[part] >= _LIVES:
             raise SteerlensError(
-                f"{_LIVES} Ray workers were lost at the same conditions ({first_line(error)}); "
+                f"{_LIVES} Ray workers were lost on the same conditions ({first_line(error)}); "
                 "if memory ran out, give a smaller batch_size"
             ) from error
         warnings.warn("a Ray worker was lost; its conditions run again on another one", RuntimeWarning, stacklevel=2)
 
 
 class _Worker:
-    """What runs on the cluster: a model and its job, loaded once."""
+    """A worker on the cluster: a model and its job, loaded once."""
 
     _job: tuple[HookedModel, list[str], list[Condition], dict[str, Any]]
 
     def load(self, packed: tuple[bytes, list[Any]], device: str, version: str) -> None:
         """Be ready."""
         if version != __version__:
-            raise SteerlensError(f"a Ray worker has steerlens {__version__} and this process {version}; install one")
+            raise SteerlensError(
+                f"a Ray worker has steerlens {__version__} and this process {version}; install one version"
+            )
         self._job = unpack(packed, device=device)
         cfg = self._job[0].cfg
-        if torch.device(cfg.device).type == "cuda":  # each worker sees one GPU, whichever number the caller's had
+        if torch.device(cfg.device).type == "cuda":  # each worker sees one GPU, whatever number it has for the caller
             cfg.device = "cuda"
 
     def complete(self, part: Part) -> pd.DataFrame:
@@ -219,7 +221,7 @@ def _connected(ray: Any) -> Iterator[None]:
     _check_reachable(address)
     try:
         ray.init(address=address or None, logging_level="ERROR", log_to_driver=False)
-    except Exception as error:  # Ray raises what it comes across, bare Exception included
+    except Exception as error:  # Ray may raise anything, bare Exception included
         where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
         raise SteerlensError(
             f"cannot reach or start {where}: {first_line(error)}; set RAY_ADDRESS, or start one with `ray start --head`"
@@ -231,7 +233,7 @@ def _connected(ray: Any) -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself tries for minutes, and ends the process in some versions."""
+    """Raise if the cluster cannot be reached: Ray itself tries for minutes, and in some versions ends the process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
@@ -252,7 +254,7 @@ def _room(resources: Mapping[str, float], *, gpu: bool, bytes_each: int) -> int:
         raise SteerlensError(f"the Ray cluster has no {lack}; see `ray status`")
     if gpu or "memory" not in resources:
         return slots
-    # Twice the weights: the weights in another order, and keys and values.
+    # Twice the weights: a rearranged copy of the weights, and keys and values.
     return max(1, min(slots, int(resources["memory"] / (2 * bytes_each))))
 
 

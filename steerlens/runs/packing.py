@@ -1,4 +1,4 @@
-"""`pack` and `unpack`: a model and its job as bytes, the tensors apart, for processes that share memory."""
+"""`pack` and `unpack`: a model and its job as bytes, tensors kept separate, for processes that share memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from steerlens.errors import SteerlensError
 
 
 def pack(value: Any) -> tuple[bytes, list[Any]]:
-    """A value as bytes and, apart from them, the bytes of its tensors (numpy arrays, which Ray shares, not copies).
+    """A value as bytes and, separately, the bytes of its tensors (NumPy arrays, which Ray shares instead of copying).
 
     Tensors come from any device. The order of their axes in memory is kept: matrix products round according to it.
     """
@@ -43,7 +43,7 @@ def pack(value: Any) -> tuple[bytes, list[Any]]:
             return numbers[id(one)], one.dtype, shape, order, one.device.type != "cpu", parameter, one.requires_grad
 
         def reducer_override(self, one: Any) -> Any:
-            # transformers leaves hooks on a model that look at a context variable of their module: it goes by its name.
+            # transformers leaves hooks on a model that read a context variable of their module: it is sent by name.
             if isinstance(one, ContextVar) or type(one).__name__ == "CompileableContextVar":
                 return _named, _name_of(one)
             return super().reducer_override(one)
@@ -53,13 +53,13 @@ def pack(value: Any) -> tuple[bytes, list[Any]]:
         Packer(stream).dump(value)
     except (TypeError, AttributeError, ValueError, pickle.PicklingError, RecursionError) as error:
         raise SteerlensError(
-            f"the model cannot be sent to Ray workers ({first_line(error)}); load it anew, or use engine='local'"
+            f"the model cannot be sent to Ray workers ({first_line(error)}); load it again, or use engine='local'"
         ) from error
     return stream.getvalue(), arrays
 
 
 def unpack(packed: tuple[bytes, list[Any]], *, device: str) -> Any:
-    """The value again; tensors that were not on the CPU go to `device`."""
+    """The original value; tensors that were not on the CPU go to `device`."""
     data, arrays = packed
     made: dict[int, Tensor] = {}
 
@@ -68,7 +68,7 @@ def unpack(packed: tuple[bytes, list[Any]], *, device: str) -> Any:
             number, dtype, shape, order, moved, parameter, requires_grad = pid
             if number not in made:
                 with warnings.catch_warnings():
-                    # The arrays are read-only. Nobody writes to parameters; everything else is copied.
+                    # The arrays are read-only. Nothing writes to parameters; everything else is copied.
                     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
                     flat = torch.from_numpy(arrays[number])
                 flat = flat.to(device) if moved else flat if parameter else flat.clone()
@@ -80,7 +80,7 @@ def unpack(packed: tuple[bytes, list[Any]], *, device: str) -> Any:
 
 
 def _name_of(one: object) -> tuple[str, str]:
-    """The module and the name in it under which something is to be had."""
+    """The module in which something can be found, and its name there."""
     for module in list(sys.modules.values()):
         for name, value in list(getattr(module, "__dict__", {}).items()):
             if value is one and getattr(module, "__name__", None):
@@ -93,6 +93,6 @@ def _named(module: str, name: str) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of others says, short enough for one line."""
+    """A foreign error's message, short enough for one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:200].rstrip(".;:")

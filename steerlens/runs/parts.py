@@ -1,4 +1,4 @@
-"""A sweep's completions, part by part: each part computed here or on a cluster, and kept as soon as it is there."""
+"""A sweep's completions, part by part: each part is computed here or on a cluster, and stored as soon as it is done."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from steerlens.steering.prompts import Prompt, PromptLike
 
 Engine = Literal["local", "ray"]
 
-# How often to look whether another process has finished what it is at.
+# How often to check whether another process has finished what it is working on.
 _LOOK_SECONDS = 0.2
-# Another process is given this many times as long for a part as the longest has taken here.
+# Another process may take this many times as long for a part as the longest one has taken here.
 _PATIENCE = 2.0
 
 
@@ -45,16 +45,16 @@ def complete_in_parts(
     surprise: bool = False,
     progress: bool | None = None,
 ) -> pd.DataFrame:
-    """The frame of `generate` with a column `role`: computed are only the conditions that the store does not hold.
+    """The frame of `generate` with a column `role`; only conditions that the store does not hold are computed.
 
     A part is as many conditions as fill a batch. Parts are the same whenever and wherever the job runs, so a run that
-    was stopped goes on with the very batches that it would have had.
+    was stopped resumes with the very batches it would have had.
 
     Args:
         sampling: how many completions and how they are drawn.
-        settings: what the store notes of the sweep.
+        settings: what the store records of the sweep.
         surprise: see `generate`.
-        store: file to keep finished conditions in, or None.
+        store: the file in which finished conditions are kept, or None.
 
     Raises:
         SteerlensError: see `Store`, `generate_on_ray`, `generate`, and `fingerprint` (live hooks).
@@ -89,9 +89,9 @@ Part = tuple[int, ...]
 
 
 class _Work:
-    """What is left to do of a sweep, in the order in which to do it.
+    """What is left to do in a sweep, in order.
 
-    Iterating gives parts until everything is finished, and None while what is missing is being computed elsewhere.
+    Iterating yields parts until everything is finished, and None while what is missing is being computed elsewhere.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class _Work:
                 yield None
 
     def keep(self, part: Part, frame: pd.DataFrame) -> None:
-        """Put a finished part, as `generate` returns it, into the store."""
+        """Store a finished part, as returned by `generate`."""
         receipts = frame.attrs["receipts"]
         runs = {}
         for place, number in enumerate(part):
@@ -142,5 +142,5 @@ def _on_ray(
 
 
 def check_engine(engine: str) -> None:
-    """Nothing, if there is such an engine; raises SteerlensError otherwise."""
+    """Raise SteerlensError if there is no such engine."""
     choice("engine", engine, ("local", "ray"))

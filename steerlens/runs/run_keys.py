@@ -1,7 +1,7 @@
 """Keys of runs: what a condition's completions depend on, in 32 digits, and nothing else.
 
-Equal keys mean equal completions, whenever, wherever and in whatever company they are computed. So a key is all that is
-needed to find them again, in a store or in a ledger.
+Equal keys mean equal completions, whenever, wherever and together with whatever else they are computed. So a key is all
+that is needed to find them again, in a store or in a ledger.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from steerlens.engine import Sampling
 from steerlens.steering import Condition
 
-# Part of every key. To be raised when the same job would give other completions than before.
+# Part of every key. Raise it when the same job would give different completions than before.
 _REVISION = 3
 
 
@@ -65,7 +65,7 @@ def job_key(
     """What the completions of all conditions of a job depend on, as text.
 
     `weights` is the model's `fingerprint`, `ends` are the tokens that end its texts.
-    The batch size, the device and the other conditions of the job are left out: completions do not depend on them.
+    The batch size, the device and the job's other conditions are left out: completions do not depend on them.
     """
     settings = dict(sorted(asdict(sampling).items())) | {"ends": list(ends)}
     if surprise:  # measured together with the completions, and kept with them

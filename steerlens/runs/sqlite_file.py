@@ -1,8 +1,8 @@
-"""`SqliteFile`: an SQLite file of one kind, opened with care, its errors in words. What stands in it others know.
+"""`SqliteFile`: an SQLite file of one kind, opened with care, its errors put into words. Its users know its contents.
 
-Nothing that was committed is lost, whoever is killed when. A file that is somebody else's, of another version or
-damaged is refused and stays as it is. Several processes may have one open; processes of several machines may, where the
-file system has locks.
+Nothing that was committed is lost, no matter which process is killed or when. A file of another program or version, or
+a damaged one, is refused and left unchanged. Several processes may have one open, even on several machines if the file
+system supports locks.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from steerlens.runs.sqlite_place import (
     places,
 )
 
-# Transactions take milliseconds; whoever holds the file for a minute is stuck.
+# Transactions take milliseconds; a process that holds the file for a minute is stuck.
 _BUSY_SECONDS = 60.0
 
 
 class SqliteFile:
-    """An open file of a kind, made if there is none; None keeps it in memory.
+    """An open file of a kind, created if it does not exist; None keeps it in memory.
 
     Args:
-        writable: False for an existing file that is only read, also where nothing can be written. It is not changed.
+        writable: False to only read an existing file, even on a read-only medium. It is not changed.
 
     Raises:
-        SteerlensError: here and in every method, in one line: no such place, no place to write, a full disk, a file
-            that is of another kind or version, is damaged, or was taken away while it was open.
+        SteerlensError: here and in every method, in one line: no such folder, no write permission, a full disk, a file
+            that is of another kind or version, is damaged, or was removed while it was open.
     """
 
     def __init__(self, path: str | Path | None, kind: FileKind, *, writable: bool = True) -> None:
@@ -48,7 +48,7 @@ class SqliteFile:
         self._place: Path | None = None
         self._identity: tuple[Identity, Identity] | None = None
         if path is not None:
-            # SQLite keeps its log beside the file that a link leads to, so that is where to look for it.
+            # SQLite keeps its log next to the file that a link points to, so that is where to look for it.
             self.path, self._place = places(path, kind)
             check_place(self.path, self._place, kind, writable=writable)
         with self._told():
@@ -67,12 +67,12 @@ class SqliteFile:
             raise
 
     def close(self) -> None:
-        """Close it. What was committed stays, whether it is closed or not."""
+        """Close it. What was committed is safe, whether it is closed or not."""
         self._db.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All that is done in it is in the file at the end of the `with`, on the disk; after an error, nothing is."""
+        """Everything done inside the `with` is on disk when it ends; after an error, none of it is."""
         with self._told():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -88,7 +88,7 @@ class SqliteFile:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """To read in; also what comes of damage that SQLite does not see is told as damage. See `damage`."""
+        """For reading; errors caused by damage that SQLite does not notice are reported as damage too. See `damage`."""
         try:
             with self._told():
                 yield self._db
@@ -110,7 +110,7 @@ class SqliteFile:
             unshared = _code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
             if self._place is None or on_this_machine(self._place) or not unshared:
                 raise
-            # A file with a write-ahead log was brought to where processes share no memory. Alone, one can do without.
+            # A file with a write-ahead log was moved to where processes share no memory. One process can do without it.
             db = _connect(self._place, "rwc")
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
         except BaseException:
@@ -120,7 +120,7 @@ class SqliteFile:
 
     def _set_up(self, *, opened: Identity) -> None:
         with self._told():
-            self._db.execute("PRAGMA synchronous = EXTRA")  # what was committed survives a power cut too
+            self._db.execute("PRAGMA synchronous = EXTRA")  # what was committed survives even a power cut
         with self.transaction() as db:
             if _is_empty(db):
                 for statement in self._kind.schema.split(";\n"):
@@ -134,8 +134,8 @@ class SqliteFile:
                 _check_whole(self._db)
                 _use_journal(self._db, "WAL" if on_this_machine(self._place) else "DELETE")
                 self._db.execute("PRAGMA locking_mode = NORMAL")
-                _pragma(self._db, "user_version")  # reading opens the log, or gives the lock back
-            # Until this connection ends the log stays as well: whoever removes it takes commits with it.
+                _pragma(self._db, "user_version")  # reading opens the log, or releases the lock
+            # The log stays until this connection ends: removing it would take commits with it.
             self._identity = (opened, identity(beside(self._place, "-wal")))
             self._check_there()
 
@@ -149,8 +149,8 @@ class SqliteFile:
             db.close()
             if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR):
                 raise
-            # Where nothing can be written, or no memory be shared, SQLite does not read a file that has had a
-            # write-ahead log. If no writer left anything behind, none is needed.
+            # Where nothing can be written, or no memory can be shared, SQLite does not read a file that has had a
+            # write-ahead log. If no writer left anything behind, the log is not needed.
             if any(has_content(beside(self._place, log)) for log in ("-wal", "-journal")):
                 raise SteerlensError(
                     f"the {self._kind.noun} {self.path} was left by a process that was killed; run that again, or copy "
@@ -222,18 +222,18 @@ class SqliteFile:
 
 
 def damage(what: str) -> sqlite3.DatabaseError:
-    """An error to raise within `reading` or `transaction`: told like the damage that SQLite finds itself."""
+    """An error to raise within `reading` or `transaction`: reported like damage that SQLite finds itself."""
     return sqlite3.DatabaseError(what)
 
 
 def _connect(place: Path | None, mode: str) -> sqlite3.Connection:
-    # isolation_level=None: transactions begin and end where this file says.
+    # isolation_level=None: transactions begin and end where this module says.
     where = ":memory:" if place is None else f"{place.as_uri()}?mode={mode}"
     return sqlite3.connect(where, uri=place is not None, timeout=_BUSY_SECONDS, isolation_level=None)
 
 
 def _use_journal(db: sqlite3.Connection, journal: Literal["WAL", "DELETE"]) -> None:
-    """A write-ahead log, with which readers and a writer do not wait for each other, or a rollback journal."""
+    """A write-ahead log, so that readers and a writer do not wait for each other, or a rollback journal."""
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:

@@ -11,8 +11,9 @@ from typing import TypeAlias
 
 from steerlens.errors import SteerlensError
 
-# Where a write-ahead log is safe: it lives in memory that all who have the file open share, so on one machine. Anywhere
-# else (NFS, Lustre, FUSE, shares of virtual machines) SQLite would not notice, and two machines destroy the file.
+# Where a write-ahead log is safe: it uses memory shared by all processes that have the file open, so one machine only.
+# Anywhere else (NFS, Lustre, FUSE, shares of virtual machines) SQLite would not notice, and two machines would destroy
+# the file.
 _LOCAL = frozenset(
     "aufs bcachefs btrfs ecryptfs exfat ext2 ext3 ext4 f2fs fuseblk hfsplus jfs nilfs2 ntfs3 overlay ramfs reiserfs "
     "rootfs tmpfs vfat xfs zfs".split()
@@ -25,7 +26,7 @@ Identity: TypeAlias = tuple[int, int] | None
 
 @dataclass(frozen=True)
 class FileKind:
-    """What tells a kind of file from all others, and what it is called in errors."""
+    """What distinguishes a kind of file from all others, and what it is called in errors."""
 
     name: str
     """In full, "steerlens store"."""
@@ -38,13 +39,13 @@ class FileKind:
     application: int
     """SQLite's `application_id`: tells it from other people's SQLite files."""
     version: int
-    """Of the tables. A file of another version is refused, never changed."""
+    """Of the tables. A file with another version is refused, never changed."""
     schema: str
     """The statements that make the tables, each ended by a semicolon and a new line."""
 
 
 def places(path: str | Path, kind: FileKind) -> tuple[Path, Path]:
-    """The path to show, and where it leads to."""
+    """The path to show, and where it leads."""
     try:
         shown = Path(path).expanduser().absolute()
         return shown, shown.resolve()
@@ -54,9 +55,9 @@ def places(path: str | Path, kind: FileKind) -> tuple[Path, Path]:
 
 
 def check_place(path: Path, place: Path, kind: FileKind, *, writable: bool) -> None:
-    """Nothing where a file of the kind is, or, if writable, may be made. Whether it is one, SQLite sees.
+    """Raise unless a file of the kind exists or, if writable, can be created. SQLite checks what is in it.
 
-    The file is not opened here: closing it would, a law of POSIX, end the locks of this process's other connections.
+    The file is not opened here: under POSIX, closing it would release the locks of this process's other connections.
     """
     mode = 0
     try:
@@ -77,12 +78,12 @@ def check_place(path: Path, place: Path, kind: FileKind, *, writable: bool) -> N
         raise SteerlensError(f"cannot keep a {kind.noun} at {path}: it is a folder; give a file name in it")
     if mode and not stat.S_ISREG(mode):
         raise SteerlensError(f"{path} is no {kind.name} (a device or a pipe); give another path")
-    if short:  # SQLite takes a file of one byte for an empty one, and would write over it
+    if short:  # SQLite takes a one-byte file for an empty one, and would overwrite it
         raise SteerlensError(f"{path} is no {kind.name} (not an SQLite file); it stays as it is: give another path")
 
 
 def on_this_machine(place: Path) -> bool:
-    """Whether the file is on a disk, or in the memory, of this machine. Only Linux tells; elsewhere it is assumed."""
+    """Whether the file is on a disk or in the memory of this machine. Only Linux can tell; elsewhere it is assumed."""
     try:
         mounts = os.fsdecode(_MOUNTS.read_bytes()).splitlines()
     except OSError:
@@ -97,12 +98,12 @@ def on_this_machine(place: Path) -> bool:
 
 
 def beside(place: Path, log: str) -> Path:
-    """The file that SQLite keeps beside the database, such as its "-wal"."""
+    """A file that SQLite keeps next to the database, such as its "-wal"."""
     return place.with_name(place.name + log)
 
 
 def identity(path: Path) -> Identity:
-    """Which file it is, whatever it is called."""
+    """The identity of a file, whatever its name."""
     try:
         status = os.stat(path)
     except OSError:
@@ -111,7 +112,7 @@ def identity(path: Path) -> Identity:
 
 
 def has_content(path: Path) -> bool:
-    """Whether the file is there and not empty."""
+    """Whether the file exists and is not empty."""
     try:
         return os.stat(path).st_size > 0
     except OSError:

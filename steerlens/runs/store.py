@@ -1,13 +1,14 @@
-"""`Store`: finished conditions in an SQLite file, so that a sweep goes on where it was stopped.
+"""`Store`: finished conditions in an SQLite file, so that a sweep resumes where it was stopped.
 
-What stands in the file is completions, never metrics: those are computed anew whenever a table is made, so a changed
-metric needs no new run. Four tables: `run` (a condition's completions, under a key of everything they depend on), their
-rows in `completion`, and the tables that sweeps make of them, `sweep` and `condition`. Several sweeps share a run whose
-key is the same, the unsteered one for instance.
+The file holds completions, never metrics: those are recomputed whenever a table is made, so a changed metric needs no
+new run. Four tables: `run` (a condition's completions, under a key of everything they depend on), their rows in
+`completion`, and the tables that sweeps make of them, `sweep` and `condition`. Several sweeps share a run with the same
+key, such as the unsteered one.
 
-A run's rows and the note that it is finished are written in one transaction, so a process may be killed at any moment:
-a run is there whole or not at all. Several processes may work on one store. Each says in `claimed` what it is at, which
-only arranges who does what; a process that dies takes nothing with it, and a run that two have computed is kept once.
+A run's rows and the mark that it is finished are written in one transaction, so a process may be killed at any moment:
+a run is stored whole or not at all. Several processes may work on one store. Each records in `claimed` what it is
+working on, which only divides the work; a process that dies loses nothing for the others, and a run that two have
+computed is kept once.
 """
 
 from __future__ import annotations
@@ -79,11 +80,11 @@ class Store:
     """An open store. `with Store(path) as store: …`; None keeps it in memory.
 
     Args:
-        writable: False for an existing one that is only read. It is not changed, and may lie where nothing can be.
+        writable: False to only read an existing one. It is not changed, and may be on a read-only medium.
 
     Raises:
-        SteerlensError: here and in every method, in one line: no place to write, a full disk, a file that is no store,
-            is damaged, is of another version, or is taken away. What the file held stays as it was.
+        SteerlensError: here and in every method, in one line: no write permission, a full disk, a file that is not a
+            store, is damaged, has another version, or was removed. What the file held is left unchanged.
     """
 
     def __init__(self, path: str | Path | None, *, writable: bool = True) -> None:
@@ -117,7 +118,7 @@ class Store:
             return int(sweep.lastrowid or 0)
 
     def missing(self, sweep: int) -> dict[str, float | None]:
-        """The keys of unfinished runs of a sweep, each with the time at which somebody said he is at it."""
+        """The keys of a sweep's unfinished runs, each with the time at which a process last claimed it."""
         with self._file.reading() as db:
             return dict(
                 db.execute(
@@ -130,14 +131,14 @@ class Store:
     def claim(
         self, sweep: int, parts: Sequence[Sequence[str]], *, mine: frozenset[str] = frozenset(), patience: float = 0.0
     ) -> tuple[str, ...]:
-        """The keys to compute next: what is missing of one of `parts`; none if there is nothing (now) to do.
+        """The keys to compute next: what is missing from one of `parts`; none if there is nothing to do (right now).
 
-        What nobody has claimed comes first, then what was claimed longest ago: its process was killed, or is slow.
-        Claims of the last `patience` seconds are respected. Who comes too late loses time, never data.
+        Unclaimed runs come first, then those claimed longest ago, whose process was killed or is slow. Claims from the
+        last `patience` seconds are respected. If two processes compute the same run, time is lost but never data.
 
         Args:
             parts: keys that are computed together.
-            mine: keys that this process is at.
+            mine: keys that this process is working on.
         """
         with self._file.transaction() as db:
             missing = self.missing(sweep)
@@ -156,8 +157,8 @@ class Store:
     def write(self, runs: Mapping[str, pd.DataFrame]) -> None:
         """Keep the completions (rows of `generate`, one condition each) of these keys, in one transaction.
 
-        What somebody else has written meanwhile stays. A run that the plan does not have, or with other than the
-        planned number of completions, is refused together with the rest: once in the file it would pass for damage.
+        What another process has written in the meantime stays. A run that is not planned, or has another number of
+        completions than planned, is refused together with the rest: once in the file it would look like damage.
         """
         with self._file.transaction() as db:
             for key, frame in runs.items():
@@ -170,7 +171,7 @@ class Store:
                     raise SteerlensError(
                         f"a condition of {expected} completions was given {len(rows)}; nothing is kept"
                     )
-                if finished is not None:  # somebody else was quicker
+                if finished is not None:  # another process was quicker
                     continue
                 receipts = json.dumps(frame.attrs.get("receipts", [[]])[0])
                 db.execute(
@@ -221,7 +222,7 @@ class Store:
         return frame
 
     def sweeps(self) -> pd.DataFrame:
-        """One row per sweep: sweep, settings (a mapping), conditions, finished (how many of them), started."""
+        """One row per sweep: sweep, settings (a mapping), conditions and finished (how many), started."""
         with self._file.reading() as db:
             rows = db.execute(
                 "SELECT sweep.id, settings, sweep.digest, count(*), count(finished), started FROM sweep "
@@ -240,7 +241,7 @@ _COLUMNS = "condition label role layer coeff placement prompt sample completion 
 def read_store(path: str | Path, *, metrics: Sequence[Metric] = ()) -> pd.DataFrame:
     """Every finished completion of every sweep in a store, one row each; the file is not changed.
 
-    Also while a sweep is running, and from a place that cannot be written to.
+    Works while a sweep is running, and on a read-only medium.
 
     Args:
         metrics: computed from the completions, one column each, as `sweep` does.
@@ -252,7 +253,7 @@ def read_store(path: str | Path, *, metrics: Sequence[Metric] = ()) -> pd.DataFr
         conditions there are and how many are finished. A condition that two sweeps have in common is in both.
 
     Raises:
-        SteerlensError: no file, no store, a damaged one, or one of another version.
+        SteerlensError: no such file, not a store, a damaged one, or one with another version.
     """
     path, metrics = path_to(path), check_metrics(metrics)
     with Store(path, writable=False) as store:

@@ -104,7 +104,7 @@ class Sweep:
         return table[table["front"]].sort_values("surprise", ignore_index=True)
 
     def verdicts(self, metric: Metric | str | None = None, *, margin: float = MARGIN) -> pd.DataFrame:
-        """What can be said of every steered condition, in words, after correction for how many were tried.
+        """What can be said of every steered condition, in words, corrected for the number of conditions tried.
 
         See `steerlens.measures.verdicts.verdicts` for the columns and the verdicts.
         """
@@ -189,30 +189,30 @@ def sweep(
 
     This is the layer experiment of the ActAdd paper (arXiv 2308.10248, section 4.2) with the controls it lacks: every
     share comes with an interval, and every steered condition with a random vector of the same norm at each position
-    (`control="random"`), which answers whether any push of that size would have done the same.
+    (`control="random"`), which shows whether any push of that size would have done the same.
 
     Args:
         prompts: one prompt or several: texts, chats, token ids.
         what: a PromptPair (vectors are extracted for all layers from one forward pass), or vectors, one per layer.
         layers: `"all"` or layer numbers (for a PromptPair).
         coeffs: coefficients; 0 is allowed.
-        metrics: from `steerlens.metrics`; by default whether a completion holds a word of the positive prompt.
-        control: `"random"`, or None to leave the random vectors out (half the time).
+        metrics: from `steerlens.metrics`; by default whether a completion contains a word of the positive prompt.
+        control: `"random"`, or None to leave out the random vectors (half the time).
         damage: also measure what each completion costs in fluency: its surprise under the unsteered model (one more
             pass over the completions). `effects`, `front` and `verdicts` need it.
         sampling: how many completions and how they are drawn; by default 100 with the paper's settings.
         n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end: fields of `Sampling` by
             name, in place of those of `sampling`.
         batch_size, compile, progress: see `generate`.
-        store: an SQLite file in which every condition is kept as soon as it is finished. Run again after an
-            interruption, and only what is missing is computed; the outcome is the same. Several processes may share
-            one. `read_store` reads it.
+        store: an SQLite file in which every condition is kept as soon as it is finished. After an interruption, run the
+            same call again: only what is missing is computed, and the result is the same. Several processes may share
+            one file. `read_store` reads it.
         engine: `"ray"` spreads the conditions over the workers of a Ray cluster (`pip install 'steerlens[ray]'`): the
-            one that `ray.init` has connected to, that RAY_ADDRESS names, or one on this machine. Same outcome.
+            one that `ray.init` has connected to, the one that RAY_ADDRESS names, or one on this machine. Same result.
 
     Raises:
         SteerlensError: layer out of range, no layers or coefficients, n = 0, whatever `generate` raises; a store that
-            cannot be used or written, hooks of yours on the model together with store or Ray, a cluster out of reach.
+            cannot be used or written, your own hooks on the model together with a store or Ray, an unreachable cluster.
     """
     require_model(model)
     check_engine(engine)

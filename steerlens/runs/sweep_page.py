@@ -29,11 +29,11 @@ def sweep_page(
     *,
     command: str | None = None,
 ) -> Page:
-    """What a sweep found, as `metric` tells it.
+    """What a sweep found, by `metric`.
 
     Args:
         frame, summary, settings: those of a `Sweep`.
-        command: what to type to get the same again.
+        command: what to type to reproduce it.
     """
     rows = summary[summary["metric"] == metric.name]
     best, base = best_condition(rows), unsteered(rows)

@@ -1,4 +1,4 @@
-"""Where prompts begin behind BOS, read from their tokens: the model, a template or the user may have put BOS there."""
+"""Where prompts begin after BOS, judged by their tokens: the model, a template or the user may have put BOS there."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def after_bos_in(
     """The same for every row of a batch, counted from its first real token.
 
     Args:
-        tokens: None where the model was given something else.
-        real: whether a token is no padding.
-        prompt_width: how much of the batch is its prompts; a BOS generated later is a token like any other.
+        tokens: None if the model was given something else.
+        real: whether a token is not padding.
+        prompt_width: how many columns of the batch are prompts; a BOS generated later is a token like any other.
     """
     if model.tokenizer is None or tokens is None:
         return real.new_full((len(real),), _by_default(model)).long()
@@ -36,5 +36,5 @@ def after_bos_in(
 
 
 def _by_default(model: HookedModel) -> int:
-    """What the model's own tokenisation would say, where the tokens do not."""
+    """What the model's own tokenisation would give, if the tokens cannot tell."""
     return 1 if model.cfg.default_prepend_bos else 0

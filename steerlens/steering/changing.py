@@ -1,4 +1,4 @@
-"""Changing activations at many places of a batch, in one order whatever the number of threads."""
+"""Changing activations at many places in a batch, in the same order for any number of threads."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from steerlens.steering.operations import Kind, Table, change
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """What happens at once, no place twice.
+    """Changes made at once, none at the same place.
 
     Attributes:
-        kind: of all of it.
+        kind: the kind of all of them.
         places: row, position, and entry of a table.
     """
 
@@ -30,13 +30,13 @@ class Round:
 
 
 def in_rounds(changes: Sequence[tuple[Kind, Tensor]]) -> list[Round]:
-    """The places in rounds, in the order given: what comes second at a place is done in the second round, and so on.
+    """The places in rounds, in the order given: the second change at a place comes in the second round, and so on.
 
-    Were it done at once, the order of a sum would be left to chance (on a CPU threads race for it), and the same seed
+    If all were made at once, the order of a sum would be left to chance (on a CPU, threads race), and the same seed
     would not give the same logits.
 
     Args:
-        changes: of several kinds, each with the row, position and entry [3 some] of what is to be done.
+        changes: of several kinds, each with the row, position and entry [3 some] of every change.
     """
     kinds = list(dict.fromkeys(kind for kind, _ in changes))
     places = torch.cat([one for _, one in changes], dim=1) if changes else torch.zeros(3, 0, dtype=torch.long)
@@ -59,7 +59,7 @@ def in_rounds(changes: Sequence[tuple[Kind, Tensor]]) -> list[Round]:
 
 
 def change_(x: Float[Tensor, "batch pos width"], rounds: Sequence[Round], table: Table) -> None:
-    """Changes activations by entries of the table, in place."""
+    """Change activations by entries of the table, in place."""
     for place_round in rounds:
         row, column, entry = place_round.places
         before = x[row, column]

@@ -1,4 +1,4 @@
-"""Chats as the text that a model's own template makes of them, and where each message stands in it."""
+"""Chats as rendered by a model's own template, and where each message is in the text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 from steerlens.steering.tokens import tokenizer_of
 
-# Stands for the content of message n while the template's own words are told from the messages'.
+# Stands in for the content of message n, to separate the template's own words from the messages'.
 _MARK = "\ue000{}\ue001"
 
 
@@ -28,7 +28,7 @@ class Message:
         text("the content of a message", self.content)
 
     def as_dict(self) -> dict[str, str]:
-        """The message as templates take it."""
+        """The message in the form that templates take."""
         return {"role": self.role, "content": self.content}
 
 
@@ -36,7 +36,7 @@ Chat = tuple[Message, ...]
 
 
 def is_chat(value: object) -> bool:
-    """Whether a value is meant as one chat: a list of messages (dictionaries), however wrong these may be."""
+    """Whether a value is meant as one chat: a list of messages (dictionaries), even malformed ones."""
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(one, Mapping | Message) for one in value)
 
 
@@ -44,7 +44,7 @@ def read_chat(messages: Sequence[Mapping[str, str] | Message]) -> Chat:
     """A chat of at least one message.
 
     Raises:
-        SteerlensError: a message without role or content, with more than those, or with content that is no text.
+        SteerlensError: a message without role or content, with further keys, or with content that is not text.
     """
     chat = []
     for place, one in enumerate(messages):
@@ -69,10 +69,10 @@ def chat_text(chat: Chat) -> str:
 
 
 def with_system(system: str, prompt: str | Sequence[Mapping[str, str] | Message]) -> list[dict[str, str]]:
-    """The chat that asks for by words what steering asks for by vectors: `prompt` with a system message before it.
+    """The chat that asks in words for what steering does with vectors: `prompt` after a system message.
 
     Args:
-        prompt: a text, which becomes the user's turn, or a chat, whose own system message makes way.
+        prompt: a text, which becomes the user's turn, or a chat, whose own system message is replaced.
     """
     system = text("system", system)
     chat = (Message("user", prompt),) if isinstance(prompt, str) else read_chat(listed("prompt", prompt, of="messages"))
@@ -81,7 +81,7 @@ def with_system(system: str, prompt: str | Sequence[Mapping[str, str] | Message]
 
 
 def rendered(model: HookedModel, chat: Chat) -> str:
-    """The chat as the tokenizer's template writes it, up to where the assistant's next reply begins.
+    """The chat as the tokenizer's template renders it, up to where the assistant's next reply begins.
 
     Raises:
         SteerlensError: a tokenizer without a template, or a chat that the template refuses.
@@ -106,14 +106,14 @@ def _applied(tokenizer: Any, chat: Chat) -> str:
 
 
 def template_hash(model: HookedModel) -> str:
-    """Sixteen hexadecimal digits that tell one chat template from another; empty without one."""
+    """Sixteen hexadecimal digits that identify a chat template; empty without one."""
     template = getattr(tokenizer_of(model), "chat_template", None)
     return hashlib.sha256(str(template).encode()).hexdigest()[:16] if template else ""
 
 
 @dataclass(frozen=True)
 class Span:
-    """The tokens of one message's content in a rendered chat: `range(begin, stop)`, the template's own left out."""
+    """The tokens of one message's content in a rendered chat: `range(begin, stop)`, without the template's own."""
 
     role: str
     begin: int
@@ -142,14 +142,14 @@ def role_positions(spans: Sequence[Span], role: str, prompt: str = "") -> tuple[
 
 
 def message_spans(model: HookedModel, chat: Chat, text: str) -> tuple[Span, ...]:
-    """Where the content of each message stands among the tokens of the rendered chat `text`.
+    """Where the content of each message is among the tokens of the rendered chat `text`.
 
-    A message whose words the template changes, and an empty one, has none. A token that holds characters of a message
-    and of the template counts as the message's.
+    A message whose words the template changes, or an empty one, has no place. A token that holds characters of both a
+    message and the template counts as the message's.
     """
     tokenizer = tokenizer_of(model)
     if not getattr(tokenizer, "is_fast", False):
-        return ()  # only fast tokenizers tell which characters a token is made of
+        return ()  # only fast tokenizers know which characters a token covers
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     spans = []
     for message, (begin, stop) in zip(chat, _characters(tokenizer, chat, text), strict=True):
@@ -160,7 +160,7 @@ def message_spans(model: HookedModel, chat: Chat, text: str) -> tuple[Span, ...]
 
 
 def _characters(tokenizer: Any, chat: Chat, text: str) -> list[tuple[int, int]]:
-    """The characters of each message's content in the rendered text; (0, 0) where they cannot be told."""
+    """The characters of each message's content in the rendered text; (0, 0) where they cannot be found."""
     marked = tuple(Message(message.role, _MARK.format(place)) for place, message in enumerate(chat))
     found: list[tuple[int, int]] = []
     try:

@@ -1,4 +1,4 @@
-"""Conditions: what one run is steered by. The unsteered baseline is a condition like any other, with no injections."""
+"""Conditions: what steers one run. The unsteered baseline is a condition like any other, with no injections."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from steerlens.steering.vectors import SteeringVector, check_vector, check_vecto
 
 @dataclass(frozen=True, eq=False)
 class Injection:
-    """A vector at a place, and what it does there.
+    """A vector, where it goes, and what it does there.
 
     Attributes:
-        vector: it says at which site of which layer.
-        placement: at which positions; None is the vector's own.
-        operation: what happens there; see `Operation` (and there, what the vector's coefficient means to each).
+        vector: determines the site and the layer.
+        placement: at which positions; None means the vector's own.
+        operation: what happens there; see `Operation`, also for what the vector's coefficient means to each.
         value: for `"clamp"`, the projection on the vector's direction that activations are set to.
         mean: for `"affine"`, a mean activation of the same layer and site, as a vector of one position.
     """
@@ -75,7 +75,7 @@ class Injection:
 
 
 def rows_of(injection: Injection) -> Table:
-    """The rows of an injection's vector, made ready for its operation."""
+    """The rows of an injection's vector, prepared for its operation."""
     vector, mean = injection.vector, injection.mean
     return table_of(
         vector.values,
@@ -92,7 +92,7 @@ class Condition:
 
     Attributes:
         injections: none for the unsteered baseline.
-        label: for tables and figures; by default made of the vectors' titles.
+        label: for tables and figures; by default made from the vectors' titles.
     """
 
     injections: tuple[Injection, ...] = ()
@@ -141,7 +141,7 @@ def as_condition(steering: Steering, *, placement: Placement | None = None) -> C
     """What the caller meant by one condition.
 
     Raises:
-        SteerlensError: something that is none of the forms of `Steering`.
+        SteerlensError: anything that is not one of the forms of `Steering`.
     """
     if steering is None:
         return Condition()
@@ -164,7 +164,7 @@ def as_condition(steering: Steering, *, placement: Placement | None = None) -> C
 def as_conditions(
     steering: Steering | Sequence[Steering], *, placement: Placement | None = None
 ) -> tuple[Condition, ...]:
-    """The conditions of a job: a list is many conditions; anything else is one (a tuple is one of several vectors)."""
+    """The conditions of a job: a list is many conditions; anything else is one (a tuple: one of several vectors)."""
     if placement is not None:
         check_placement(placement)
     if isinstance(steering, list):
@@ -175,8 +175,8 @@ def as_conditions(
 
 
 def check_conditions(model: HookedModel, conditions: Iterable[Condition]) -> None:
-    """Nothing, if every vector of the conditions belongs on `model`; raises SteerlensError otherwise."""
-    known: set[ModelStamp] = set()  # comparing reads the model's weights, which waits for its device: once is enough
+    """Raise SteerlensError unless every vector of the conditions belongs to `model`."""
+    known: set[ModelStamp] = set()  # comparing reads the model's weights, which waits for its device, so do it once
     for condition in conditions:
         for injection in condition.injections:
             if injection.vector.model not in known:

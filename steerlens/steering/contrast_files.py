@@ -39,7 +39,7 @@ class Contrast(NamedTuple):
 def read_contrast(
     path: Path, *, columns: tuple[str, str] | None = None, templates: tuple[str | None, str | None] = (None, None)
 ) -> Contrast:
-    """The contrast in a CSV, JSON, JSONL or parquet file; see `ContrastSet.read`."""
+    """The contrast read from a CSV, JSON, JSONL or parquet file; see `ContrastSet.read`."""
     rows = _rows(path)
     if not rows:
         raise SteerlensError(f"{path} holds no rows; give a file of at least one pair")
@@ -61,7 +61,7 @@ def as_contrast(rows: Sequence[dict[str, Any]], where: str, *, columns: tuple[st
     """The contrast in rows with named columns.
 
     Raises:
-        SteerlensError: columns of no known format, a missing value, a label that is neither of two.
+        SteerlensError: columns of no known format, a missing value, a label that is neither of the two.
     """
     names = rows[0].keys()
     for pair in [columns] if columns is not None else _PAIRS:
@@ -126,7 +126,7 @@ def _labelled(rows: Sequence[dict[str, Any]], where: str, text: str) -> Contrast
     for name, side in zip(("1", "0"), sides, strict=True):
         if not side:
             raise SteerlensError(f"{where} has no row with label {name}; give both classes")
-    # The i-th of one class belongs to the i-th of the other only if they stand side by side in the file.
+    # The i-th text of one class belongs to the i-th of the other only if they are side by side in the file.
     paired = len(labels) % 2 == 0 and all(labels[i] != labels[i + 1] for i in range(0, len(labels), 2))
     return Contrast(sides[0], sides[1], None, paired)
 

@@ -1,4 +1,4 @@
-"""What is known to spoil steering vectors, looked for in a contrast set before anything is run."""
+"""Checks of a contrast set for what is known to spoil steering vectors, before anything is run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def lint(
 
 
 def same_text(text: Any) -> str:
-    """A text without what makes no difference to a reader (case, white space), to tell copies by."""
+    """A text without what makes no difference to a reader (case, white space), to detect copies."""
     return " ".join(plain(text).casefold().split())
 
 
@@ -72,7 +72,7 @@ def _lengths(lengths: Sequence[Sequence[int]], paired: bool) -> Iterator[Finding
 
 
 def _longer_side(lengths: Sequence[Sequence[int]], paired: bool) -> Iterator[Finding]:
-    """A direction of sets where one side is longer is in part one of length."""
+    """If one side is longer, the direction is partly one of length."""
     if paired:
         longer = sum(plus > minus for plus, minus in zip(*lengths, strict=True))
         shorter = sum(plus < minus for plus, minus in zip(*lengths, strict=True))
@@ -98,7 +98,7 @@ def _answer_letter(positive: Sequence[Any], negative: Sequence[Any]) -> Iterator
         kinds = sorted(set(letters))
         most = max(kinds, key=letters.count)
         count = letters.count(most)
-        # Against all others together, which have the odds of their number (two choices if only one was seen).
+        # Against all others together, with odds by their number (two choices if only one was seen).
         if _sign_test(count, (len(letters) - count) / max(len(kinds) - 1, 1)) < _SURE:
             yield "answer letter", -1, side, f"{most} is the answer in {count / len(letters):.0%} of the {side} texts"
 
@@ -176,7 +176,7 @@ def _leakage(
 
 
 def _sign_test(more: float, fewer: float) -> float:
-    """The two-sided probability of so uneven a split of `more + fewer` throws of a coin."""
+    """The two-sided probability of a split at least this uneven in `more + fewer` tosses of a coin."""
     n, least = round(more + fewer), min(round(more), round(fewer))
     if n == 0:
         return 1.0

@@ -1,4 +1,4 @@
-"""Whether vectors fit the prompts that they are to steer, asked before the model runs."""
+"""Whether vectors fit the prompts that they are to steer, checked before the model runs."""
 
 from __future__ import annotations
 

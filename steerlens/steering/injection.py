@@ -23,25 +23,25 @@ from steerlens.steering.vectors import SteeringVector
 def steer(
     model: HookedModel, *vectors: SteeringVector | Injection | Condition, placement: Placement | None = None
 ) -> Iterator[list[Receipt]]:
-    """The model steered by `vectors` for as long as the block lasts; yields their receipts.
+    """The model, steered by `vectors` inside the `with` block; yields their receipts.
 
     Inside, call the model as you like: `model(tokens)`, `run_with_cache`, `generate`, with or without a key-value
     cache, in batches padded on either side (give `attention_mask`, as TransformerLens needs it anyway). What a
-    placement touches is fixed by the prompt; see `Placement` for what each does with later tokens. Hooks return new
-    tensors, so activations cached before the layer stay as they were. On any exit steerlens' hooks are gone and the
-    user's own are still there; `model.reset_hooks()` inside the block does not remove the steering.
+    placement touches is determined by the prompt; see `Placement` for what each does with later tokens. Hooks return
+    new tensors, so activations cached before the layer are unchanged. However the block ends, steerlens' hooks are
+    removed and your own are kept; `model.reset_hooks()` inside the block does not remove the steering.
 
-    Threads: until the block ends the model belongs to this thread, and steerlens' functions wait in others (so do not
-    wait inside the block for a thread that calls one). Your own calls of the model from another thread cannot be held
-    back: they are steered, too. The model cannot be copied or pickled inside the block.
+    Threads: until the block ends the model belongs to this thread, and steerlens functions in other threads wait (so do
+    not wait inside the block for a thread that calls one). Your own calls of the model from another thread cannot be
+    held back: they are steered too. The model cannot be copied or pickled inside the block.
 
     Args:
         placement: where the vectors go; by default each vector's own (`"front"` for ActAdd). No role of a chat: tokens
             do not say where messages stand.
 
     Raises:
-        SteerlensError: a vector of another model; a vector longer than the prompt (raised inside the forward pass);
-            and, when the block ends without another error, a vector that was never added.
+        SteerlensError: a vector from another model; a vector longer than the prompt (raised inside the forward pass);
+            and, if the block ends without another error, a vector that was never added.
     """
     require_model(model)
     injections: list[Injection] = []
@@ -66,10 +66,10 @@ def steer(
 
 @contextmanager
 def injecting(model: HookedModel, parts: Sequence[Part], *, prompt_width: int | None = None) -> Iterator[Session]:
-    """The model with the hooks of `parts` in place; the engine's way in (no check that anything was applied).
+    """The model with the hooks of `parts` in place; for the engine (does not check that anything was applied).
 
     Args:
-        prompt_width: width of the prompts where a pass without a cache holds more than them (see Session).
+        prompt_width: width of the prompts where a pass without a cache holds more than those (see Session).
     """
     session = Session(model, parts, prompt_width)
     no_copies = _NoCopies()
@@ -90,19 +90,21 @@ def injecting(model: HookedModel, parts: Sequence[Part], *, prompt_width: int | 
 
 
 class _NoCopies:
-    """Hangs on what is steered: a copy would stay steered for ever, as nobody would take the hooks off it."""
+    """Attached to what is steered: a copy would stay steered for ever, since nothing would remove its hooks."""
 
     def __deepcopy__(self, memo: Any) -> Any:
         raise SteerlensError(
-            "the model is being steered, and a copy of it would stay so; copy it outside the with block"
+            "the model is being steered, and a copy would stay steered; copy it outside the with block"
         )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise SteerlensError("the model is being steered, and would stay so in a file; save it outside the with block")
+        raise SteerlensError(
+            "the model is being steered, and a file of it would stay steered; save it outside the with block"
+        )
 
 
 def _forbid_copies(point: Any, no_copies: _NoCopies) -> Callable[[], object]:
-    """Hang `no_copies` on a hook point; returns what takes it off again."""
+    """Attach `no_copies` to a hook point; returns what removes it again."""
     name = f"_steered_{id(no_copies)}"
     point.__dict__[name] = no_copies
     return lambda: point.__dict__.pop(name, None)

@@ -1,4 +1,4 @@
-"""The vectors that a sweep over layers tries: those of a pair at many layers, or given ones."""
+"""The vectors that a sweep over layers tries: those of a pair at many layers, or vectors given by the caller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def layer_vectors(
     """The vectors of a pair at each of the layers, or those of the given vectors that belong to one of them.
 
     Raises:
-        SteerlensError: no pair and no vectors, a vector of another model, a layer out of range, no vector of
+        SteerlensError: neither a pair nor vectors, a vector from another model, a layer out of range, no vector for
             the layers.
     """
     if isinstance(what, PromptPair):

@@ -1,4 +1,4 @@
-"""Noticing generation: without a cache, only the method that generates says where the prompt ended."""
+"""Noticing generation: without a cache, only the generating method knows where the prompt ended."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from steerlens.steering.sessions import Session
 
 
 class _NoticedMethod:
-    """A model's own method of generation that tells sessions while it runs.
+    """A model's own generation method that tells sessions while it is running.
 
-    Without a cache every pass of a generation holds the whole sequence, and nothing in the pass itself says where the
+    Without a cache every pass of a generation holds the whole sequence, and nothing in the pass itself shows where the
     prompt ended.
     """
 
@@ -28,7 +28,7 @@ class _NoticedMethod:
 
     @contextmanager
     def _running(self, widths: dict[int, int | None]) -> Iterator[None]:
-        """`widths` keeps, by session, what the prompt's width turned out to be."""
+        """`widths` keeps the prompt's width by session, once it is known."""
         sessions = list(self.sessions)
         for session in sessions:
             session.generating, session.prompt_width = True, widths.get(id(session))
@@ -40,7 +40,7 @@ class _NoticedMethod:
                 session.generating, session.prompt_width = False, None
 
     def _streamed(self, parts: Generator[Any, Any, Any]) -> Iterator[Any]:
-        """What the caller runs between two parts is no part of the generation."""
+        """What the caller runs between two parts does not belong to the generation."""
         widths: dict[int, int | None] = {}
         nothing = object()
         while True:
@@ -53,9 +53,9 @@ class _NoticedMethod:
 
 @contextmanager
 def generation_noticed(model: HookedModel, session: Session) -> Iterator[None]:
-    """While the block lasts, the model's methods of generation tell the session that their passes grow from one prompt.
+    """Inside the block, the model's generation methods tell the session that their passes grow from one prompt.
 
-    Blocks may end in any order: the last one to end takes the watching off the model.
+    Blocks may end in any order: the last one to end removes the wrappers from the model.
     """
     own = model.__dict__
     replaced = {name: own.get(name) for name in ("generate", "generate_stream", "hf_generate") if hasattr(model, name)}

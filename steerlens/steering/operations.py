@@ -1,17 +1,17 @@
-"""Operations: what a vector does to an activation. All but adding read the activation first.
+"""Operations: what a vector does to an activation. All except addition depend on the activation.
 
-With x an activation, v a row of the vector (at site `z`: its part in one head), v̂ = v/|v|, and |·| Euclidean norms:
+With x an activation, v a row of the vector (at site `z`: its part in one head), v̂ = v/|v|, and |·| the Euclidean norm:
 
 - `"add"`: x + v; the coefficient scales what is added (Turner et al., arXiv 2308.10248).
-- `"add_keep_norm"`: (x + v)·|x|/|x + v|. It turns towards v and keeps its norm; the coefficient says how far.
-- `"ablate"`: x − (x·v̂)v̂ (Arditi et al., arXiv 2406.11717). Only the direction counts; coefficients change nothing.
-- `"clamp"`: x + (t − x·v̂)v̂: the projection on v̂ becomes t, which is `value`, or else |v|: then `c * vector` clamps to
-  c·|v|, and a negative c to the same projection on the other side.
-- `"affine"`: x − (x·v̂)v̂ + (m·v̂)v̂ + v: ablated, then given the projection of a mean activation m and v on top of it
+- `"add_keep_norm"`: (x + v)·|x|/|x + v|. x turns towards v and keeps its norm; the coefficient says how far.
+- `"ablate"`: x − (x·v̂)v̂ (Arditi et al., arXiv 2406.11717). Only the direction matters; coefficients have no effect.
+- `"clamp"`: x + (t − x·v̂)v̂: the projection on v̂ becomes t, which is `value`, or by default |v|: then `c * vector`
+  clamps to c·|v|, and a negative c to the same projection on the other side.
+- `"affine"`: x − (x·v̂)v̂ + (m·v̂)v̂ + v: ablated, then given the projection of a mean activation m, plus v
   (Affine Concept Editing, Marshall et al., arXiv 2411.09003).
 
-Rows of a vector that are zero (BOS of an ActAdd vector, heads that are left out) do nothing. Whatever the dtype of the
-model, projections and norms are computed in float32.
+Zero rows of a vector (BOS of an ActAdd vector, heads left out) do nothing. Whatever the model's dtype, projections and
+norms are computed in float32.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Table:
 
     Attributes:
         values: what is added (`"add"`, `"turn"`), or unit directions (`"project"`); zero rows do nothing.
-        targets: the projections that directions end with, one per head.
+        targets: the resulting projections on the directions, one per head.
     """
 
     values: Float[Tensor, "entries width"]
@@ -59,7 +59,7 @@ class Table:
 
 
 def joined(tables: Sequence[Table]) -> Table:
-    """The rows of several tables, one behind the other."""
+    """The rows of several tables, concatenated."""
     return Table(torch.cat([one.values for one in tables]), torch.cat([one.targets for one in tables]))
 
 
@@ -71,11 +71,11 @@ def table_of(
     value: float | None = None,
     mean: Float[Tensor, " width"] | None = None,
 ) -> Table:
-    """A vector's rows, made ready for an operation.
+    """A vector's rows, prepared for an operation.
 
     Args:
         values: the rows of the vector.
-        heads: into how many equal parts a row falls, each with a direction of its own.
+        heads: into how many equal parts a row is divided, each with its own direction.
         value: for `"clamp"`.
         mean: for `"affine"`.
     """
@@ -110,15 +110,15 @@ def change(
         return (missing[..., None] * row).flatten(-2)
     after = before + row
     ratio = before.norm(dim=-1) / after.norm(dim=-1).clamp_min(torch.finfo(wide).tiny)
-    acts = (row != 0).any(-1)  # a zero row changes nothing, not even by a rounding
+    acts = (row != 0).any(-1)  # a zero row changes nothing, not even by rounding
     return torch.where(acts[..., None], after * ratio[..., None] - before, 0.0).flatten(-2)
 
 
 def check_operation(operation: Operation, *, value: object, mean: object) -> None:
-    """Nothing, if there is such an operation and it was given what it needs.
+    """Check that there is such an operation and that it was given what it needs.
 
     Raises:
-        SteerlensError: there is none, or it was not.
+        SteerlensError: an unknown operation, or a missing or superfluous `value` or `mean`.
     """
     if not isinstance(operation, str) or operation not in OPERATIONS:
         raise SteerlensError(f"operation {operation!r} is unknown; use one of {', '.join(OPERATIONS)}")

@@ -25,8 +25,8 @@ class PromptPair:
 
     Attributes:
         positive, negative: the two prompts, p₊ and p₋: texts, chats or token ids. One of them may be empty text.
-        pad: `"space"`, or any text that is one token of the model (`"<|endoftext|>"`). Looked up only where one prompt
-            is shorter.
+        pad: `"space"`, or any text that is one token of the model (`"<|endoftext|>"`). Needed only if one prompt is
+            shorter.
     """
 
     positive: Any  # a PromptLike; what comes out is text, a tuple of messages, or one of token ids
@@ -79,7 +79,7 @@ class PaddedPair:
     Attributes:
         ids: token ids, positive row first, padded on the right to the same length.
         positive, negative: the tokens as text.
-        padding: how many pad tokens each row got.
+        padding: how many pad tokens were added to each row.
     """
 
     ids: Int[Tensor, "2 pos"]

@@ -1,4 +1,4 @@
-"""Parts: the injections of a batch, each into rows of its own, with what they put there ready for the device."""
+"""Parts: the injections of a batch, each into its own rows, with its values ready on the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random vectors: the control that tells steering from any push of the same size."""
+"""Random vectors: the control that distinguishes steering from any push of the same size."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Control = Literal["random"] | None
 def random_like(vector: SteeringVector, *, seed: int) -> SteeringVector:
     """A random direction with the norm of `vector` at each position (rows that are zero stay zero).
 
-    The direction depends on the seed and the layer only, so different coefficients push the same way.
+    The direction depends only on the seed and the layer, so different coefficients push the same way.
 
     Raises:
-        SteerlensError: a seed that is no whole number of 64 bits.
+        SteerlensError: a seed that is not a 64-bit whole number.
     """
     # (Python's own hash says the same of -1 and -2.)
     place = hashlib.blake2b(f"{seed_number(seed)}:{vector.layer}".encode(), digest_size=8, person=b"steerlens noise")

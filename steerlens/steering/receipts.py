@@ -1,4 +1,4 @@
-"""Receipts: what a vector did, told by the pass that did it."""
+"""Receipts: what a vector did, recorded during the pass."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from steerlens.steering.placement import Placement
 
 @dataclass
 class Receipt:
-    """What one vector did, counted while it happened.
+    """What one vector did, counted as it happened.
 
     Attributes:
         hook: name of the hook point.
         layer: its block.
         label: the vector's title.
-        placement: where it was told to go.
+        placement: where it was meant to go.
         positions: positions it was added at in the first row it reached, counted from that row's first real token.
         applications: rows × forward passes in which something was added.
         norm: Euclidean norm of the vector, which is what is added to one row (0 for a zero vector: added, without

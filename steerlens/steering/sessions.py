@@ -1,4 +1,4 @@
-"""Sessions: what the hooks of one block of injections do to the tensors that pass them."""
+"""Sessions: what the hooks of one block of injections do to the tensors that pass through them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Session:
 
     Attributes:
         receipts: one per part, in the order given.
-        prompt_width: width of the prompt batch while whole sequences are run again and again without a cache, so
-            that placements counted from the end stay where the prompt put them; None when each pass is a prompt.
+        prompt_width: width of the prompt batch while whole sequences are rerun without a cache, so that placements
+            counted from the end stay where the prompt put them; None if each pass is a prompt.
     """
 
     def __init__(self, model: HookedModel, parts: Sequence[Part], prompt_width: int | None = None) -> None:
@@ -37,7 +37,7 @@ class Session:
         self._prompts: tuple[Tensor, Tensor, Tensor] | None = None
 
     def check_applied(self) -> None:
-        """Nothing, if every part was added at least once; raises SteerlensError naming the one that was not."""
+        """Raise a SteerlensError that names the part unless every part was added at least once."""
         for receipt in self.receipts:
             if receipt.applications == 0:
                 passed = "no generated token" if receipt.placement == "generated" else "no prompt"
@@ -58,7 +58,7 @@ class Session:
         if layer <= self._last_layer:  # another pass has begun
             self._prompts = None
         self._last_layer = layer
-        # What is added may be added in any order. Where something else is done as well, the order given counts.
+        # Additions commute. If there are other operations as well, the order given counts.
         in_order = any(part.kind != "add" for part in parts)
         by_row: list[Part] = []
         for part in parts:
@@ -76,8 +76,8 @@ class Session:
     def _check_padding(self, parts: Sequence[Part], tokens: Int[Tensor, "batch pos"] | None) -> None:
         """Nothing, if it is plain without an attention mask where each prompt of a batch ends.
 
-        TransformerLens pads a list of texts on the right and makes no mask of it, since the real positions of a causal
-        model do not depend on it; but where a vector goes may.
+        TransformerLens pads a list of texts on the right and makes no mask, since the real positions of a causal model
+        do not depend on the padding; but where a vector goes may.
         """
         if self._pad is None or tokens is None or len(tokens) == 1:
             return
@@ -104,7 +104,7 @@ class Session:
             chosen = torch.zeros(batch, dtype=torch.bool, device=resid.device)
             touched = touched & chosen.index_fill(0, part.rows.to(resid.device), True)[:, None]
         if state.offset == 0 or not part.receipt.applications:
-            # A prompt of BOS alone has no position to go to: what is not added must not be counted.
+            # A prompt of BOS alone has no position to steer: what is not added must not be counted.
             reached = touched.any(-1).nonzero().flatten().tolist()
             if not reached:
                 return resid
@@ -116,7 +116,7 @@ class Session:
         return torch.where(touched[..., None], (resid + by).to(resid.dtype), resid)
 
     def _range(self, resid: Tensor, part: Part, state: ForwardState) -> tuple[Tensor, Tensor]:
-        """The position of every token of the pass in its row, and whether the range of a part holds it."""
+        """The position of every token of the pass in its row, and whether the range of a part includes it."""
         batch, width = resid.shape[:2]
         if state.attention_mask is None:
             real = torch.ones(batch, state.offset + width, dtype=torch.bool, device=resid.device)
@@ -132,7 +132,7 @@ class Session:
         return position, here & (position >= first[:, None]) & (position < stop[:, None])
 
     def _add_uniform(self, resid: Tensor, part: Part, state: ForwardState) -> Tensor:
-        """Every row alike and no padding: one slice."""
+        """All rows alike and no padding: one slice."""
         batch, width = resid.shape[:2]
         if state.offset > 0 and needs_length(part.placement):
             return resid
@@ -150,9 +150,9 @@ class Session:
         return changed
 
     def _add_by_row(self, resid: Tensor, parts: Sequence[Part], state: ForwardState) -> Tensor:
-        """Parts that go to rows of their own, or to prompts of different lengths, all at once.
+        """Parts that go to separate rows, or to prompts of different lengths, all at once.
 
-        Where they go is worked out on the host: it waits for the device once in a pass, not once for every part.
+        Where they go is worked out on the host, which waits for the device once per pass, not once per part.
         """
         batch, width = resid.shape[:2]
         starts, lengths = self._where_prompts_are(state, batch, width)
@@ -185,7 +185,7 @@ class Session:
         return changed
 
     def _where_prompts_are(self, state: ForwardState, batch: int, width: int) -> tuple[Tensor, Tensor]:
-        """Where each row's prompt begins, and how long it is, on the host; read from the device once in a pass."""
+        """Where each row's prompt begins, and how long it is, on the host; read from the device once per pass."""
         prompt_width = width if self.prompt_width is None else self.prompt_width
         if state.attention_mask is None:
             return torch.zeros(batch, dtype=torch.long, device="cpu"), torch.full((batch,), prompt_width, device="cpu")

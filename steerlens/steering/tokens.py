@@ -1,8 +1,8 @@
-"""Texts as token rows and back, whatever the tokenizer does at the edges of a text.
+"""Texts as token rows and back, whatever the tokenizer does at the start and end of a text.
 
-Tokenizers put things around a text: BOS in front, EOS behind, and some (Llama 2's) a space before its first word.
-Here a prompt has BOS at most once and nothing behind it, since all prompts go on; and a text in the middle of a
-sequence is read, and shown, as it is there.
+Tokenizers add things around a text: BOS in front, EOS at the end, and some (Llama 2's) a space before its first word.
+Here a prompt has BOS at most once and nothing after it, since all prompts are continued; and a text in the middle of a
+sequence is tokenised, and shown, as it stands there.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from steerlens.arguments import text
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 
-# Texts that a continuation is tried behind; which of them is a token of its own depends on the tokenizer.
+# Texts after which a continuation is tried; which of them is a separate token depends on the tokenizer.
 _ANCHORS = ("\n", ".", ",", ":", ")", "a", "0", "e")
 
 
 def token_ids(model: HookedModel, prompt: str) -> list[int]:
     """Token ids of one text, with BOS where the model takes one by default.
 
-    BOS stands once, also where the text begins with it; an EOS that the tokenizer appends is left out.
+    BOS appears once, even if the text begins with it; an EOS that the tokenizer appends is dropped.
 
     Raises:
-        SteerlensError: text that is no string, longer than the model's context (never truncated silently), or with a
-            token that the model has no embedding for.
+        SteerlensError: text that is not a string, is longer than the model's context (never truncated silently), or has
+            a token that the model has no embedding for.
     """
     tokenizer = tokenizer_of(model)
     ids = encoded(tokenizer, prompt)
@@ -39,7 +39,7 @@ def token_ids(model: HookedModel, prompt: str) -> list[int]:
 
 
 def start_ids(model: HookedModel) -> list[int]:
-    """What stands before every text: BOS where the model takes one, and what else the tokenizer puts there."""
+    """What comes before every text: BOS if the model takes one, and whatever else the tokenizer puts there."""
     tokenizer = tokenizer_of(model)
     bos = tokenizer.bos_token_id
     # Not the configuration's `tokenizer_prepends_bos`: TransformerLens takes an appended EOS for BOS.
@@ -59,7 +59,7 @@ def bos_ids(model: HookedModel) -> tuple[int, ...]:
 
 
 def n_bos(model: HookedModel, ids: Sequence[int]) -> int:
-    """How many tokens at the beginning of a row are BOS, read from the tokens: also where somebody wrote it out."""
+    """How many tokens at the beginning of a row are BOS, judged by the tokens: one written in the text counts too."""
     known = bos_ids(model)
     return next((place for place, one in enumerate(ids) if int(one) not in known), len(ids))
 
@@ -69,7 +69,7 @@ def is_bos(
     tokens: Int[Tensor, "batch pos"],
     attention_mask: Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"] | None = None,
 ) -> Bool[Tensor, "batch pos"]:
-    """Where each row of a batch has its BOS: the leading real tokens that are BOS. The host waits for nothing."""
+    """Where each row of a batch has its BOS: the leading real tokens that are BOS. The host does not wait."""
     known = torch.tensor(bos_ids(model), dtype=tokens.dtype, device=tokens.device)
     real = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     return ((tokens[..., None] == known).any(-1) | ~real).long().cumprod(-1).bool() & real
@@ -78,11 +78,11 @@ def is_bos(
 def continuation_ids(
     model: HookedModel, continuation: str, *, after: tuple[str, Sequence[int]] | None = None
 ) -> list[int]:
-    """Token ids of a text that goes on from another one, tokenised where it stands. It may be of any length.
+    """Token ids of a text that continues another one, tokenised in place. It may have any length.
 
     Args:
-        after: the text before it and its tokens. These stay as they are: where the whole text has a token across the
-            seam, the continuation is tokenised as it is behind any text. None: behind any text.
+        after: the text before it and its tokens. These do not change: if the whole text has a token across the seam,
+            the continuation is tokenised as it would be after any text. None: after any text.
     """
     tokenizer = tokenizer_of(model)
     if after is not None:
@@ -95,7 +95,7 @@ def continuation_ids(
 
 
 def _ends_at(tokenizer: Any, before: str, ids: Sequence[int], whole: Sequence[int]) -> int | None:
-    """Where the tokens `ids` of the text `before` end in those of a longer text; None if they are no part of them."""
+    """Where the tokens `ids` of the text `before` end in those of a longer text; None if they are not among them."""
     body = encoded(tokenizer, before)  # `ids` may have a BOS that is not written in the text
     same = bool(body) and list(ids[-len(body) :]) == body == list(whole[: len(body)])
     return len(body) if same and len(whole) > len(body) else None
@@ -113,7 +113,7 @@ def _inner_ids(tokenizer: Any, continuation: str) -> list[int]:
 
 
 def adds_space(tokenizer: Any) -> bool:
-    """Whether the tokenizer puts a space before every text, so that a text is other tokens inside of another one."""
+    """Whether the tokenizer puts a space before every text, so that a text has other tokens inside another one."""
     for anchor in _ANCHORS:
         before, whole = encoded(tokenizer, anchor), encoded(tokenizer, anchor + "x")
         if before and len(whole) > len(before) and whole[: len(before)] == before:
@@ -122,24 +122,24 @@ def adds_space(tokenizer: Any) -> bool:
 
 
 def reader_after(model: HookedModel, after: Sequence[int] = ()) -> Callable[[Sequence[int]], str]:
-    """A function from tokens to their text as it is behind the tokens `after` (or behind any text)."""
+    """A function from tokens to their text as it is after the tokens `after` (or after any text)."""
     tokenizer = tokenizer_of(model)
     if not adds_space(tokenizer):
         return lambda ids: decoded(tokenizer, ids)
-    # A few tokens are context enough; a whole prompt would be decoded anew for every row.
+    # A few tokens are enough context; a whole prompt would be decoded again for every row.
     before = list(after[-4:]) or encoded(tokenizer, "a")
     shown_before = decoded(tokenizer, before)
 
     def read(ids: Sequence[int]) -> str:
         whole = decoded(tokenizer, [*before, *ids])
-        # A character whose bytes lie on both sides of the seam belongs to neither.
+        # A character whose bytes fall on both sides of the seam belongs to neither.
         return whole[len(shown_before) :] if whole.startswith(shown_before) else decoded(tokenizer, ids)
 
     return read
 
 
 def token_strings(model: HookedModel, ids: Sequence[int]) -> tuple[str, ...]:
-    """Each token as text, in order; bytes that are no whole character show as `�`."""
+    """Each token as text, in order; bytes that do not form a whole character show as `�`."""
     read = reader_after(model)
     return tuple(read([int(one)]) for one in ids)
 
@@ -161,10 +161,10 @@ def single_token(model: HookedModel, word: str) -> int:
 
 
 def checked_ids(model: HookedModel, ids: Sequence[int], *, any_length: bool = False) -> list[int]:
-    """The ids, if the model has an embedding for each and, unless `any_length`, reads as many at once.
+    """The ids, if the model has an embedding for each and, unless `any_length`, enough context for all.
 
     Raises:
-        SteerlensError: it has not, as after `add_special_tokens` without a larger embedding; or they are too many.
+        SteerlensError: it does not, as after `add_special_tokens` without a resized embedding; or there are too many.
     """
     known = int(model.cfg.d_vocab)
     for one in ids:
@@ -190,7 +190,7 @@ def pad_left(
 
 
 def pad_id(model: HookedModel) -> int:
-    """Some token id inside the embedding to fill rows with; masked wherever it is used."""
+    """A token id inside the embedding to pad rows with; masked wherever it is used."""
     tokenizer = tokenizer_of(model)
     for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id):
         if candidate is not None and 0 <= candidate < model.cfg.d_vocab:
@@ -199,7 +199,7 @@ def pad_id(model: HookedModel) -> int:
 
 
 def encoded(tokenizer: Any, prompt: str) -> list[int]:
-    """The tokens of a text as it stands: nothing added in front or behind."""
+    """The tokens of a text as it is: nothing added before or after."""
     return list(tokenizer(text("a prompt", prompt), add_special_tokens=False)["input_ids"])
 
 

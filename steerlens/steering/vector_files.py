@@ -1,6 +1,6 @@
 """The file of a steering vector: safetensors with its values and one JSON record. Plain data in, plain data out.
 
-Files come from anywhere: nothing in one is run, and nothing is believed before it is checked.
+Files come from anywhere: nothing in them is executed, and nothing is trusted before it is checked.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _READ = ("steerlens.vector.1", FORMAT)
 
 
 def write_vector_file(path: object, values: Float[Tensor, "pos width"], record: dict[str, Any]) -> Path:
-    """The path of a file with `values` and `record`, which appears whole or not at all.
+    """The path of a file with `values` and `record`, which is written whole or not at all.
 
     Raises:
-        SteerlensError: a record that is no plain data, a place that cannot be written.
+        SteerlensError: a record that is not plain data, a path that cannot be written.
     """
     from safetensors.torch import save
 
@@ -62,7 +62,7 @@ def read_vector_file(path: object) -> tuple[Tensor, dict[str, Any]]:
     """The values and the record of a file that `write_vector_file` has written.
 
     Raises:
-        SteerlensError: no file, another format, or content that is no plain data. A pickle is refused unopened.
+        SteerlensError: no file, another format, or content that is not plain data. A pickle is refused unopened.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -97,7 +97,7 @@ def on_device(values: Tensor, device: torch.device | str, *, path: object) -> Te
     """The values on a device.
 
     Raises:
-        SteerlensError: there is none of that name.
+        SteerlensError: there is no device of that name.
     """
     try:
         return values.to(device)

@@ -19,26 +19,26 @@ from steerlens.models import HookedModel, ModelStamp, Site, check_site, require_
 from steerlens.steering.placement import Placement, check_placement
 from steerlens.steering.vector_files import on_device, read_vector_file, write_vector_file
 
-# Labels go into tables and titles; that of a sum of many, or from a file, may be of any length.
+# Labels go into tables and titles; the label of a long sum, or from a file, may have any length.
 _LONGEST_LABEL = 1000
 
 
 @dataclass(frozen=True, eq=False)
 class SteeringVector:
-    """What an activation of one block is changed by: one row per position. By default it is added to the block's input.
+    """What is added to (or done with) the activations of one block: one row per position. By default at its input.
 
-    `5 * love`, `love + other`, `-love`, `love / love.norm` give new vectors; nothing changes an existing one.
+    `5 * love`, `love + other`, `-love`, `love / love.norm` give new vectors; an existing one never changes.
 
     Attributes:
         values: float32, [pos d_model]; at site `"z"` [pos heads·d_head], given as [pos head d_head].
-        layer: the block that it was read from and goes to.
-        model: stamp of the model it came from; steering another one is refused.
+        layer: the block it was read from and goes to.
+        model: stamp of the model it came from; it cannot steer any other.
         label: what it is, for tables and figures.
         placement: where it goes unless the caller says otherwise.
         coeff: the product of the factors applied since extraction (a record: `values` are already multiplied).
         source: how it was made (method, prompts, tokens), as plain data.
         site: the place in the block, by default its input (`blocks.{layer}.hook_resid_pre`); see `Site`.
-        heads: into how many parts a row falls: 1, or at site `"z"` the model's heads.
+        heads: into how many parts a row is divided: 1, or at site `"z"` the model's heads.
     """
 
     values: Float[Tensor, "pos width"]
@@ -72,7 +72,7 @@ class SteeringVector:
                 f"values must be real numbers in memory, got {self.values.dtype} on {self.values.device}"
             )
         check_site(self.site)
-        # A private copy: a caller's later edit of its tensor must not change this value.
+        # A private copy: if the caller later edits the tensor, this value must not change.
         values, heads = self._by_rows(self.values.detach().to(torch.float32).clone())
         if not torch.isfinite(values).all():
             raise SteerlensError("values hold NaN or infinity; extract the vector again, or scale it less")
@@ -220,7 +220,7 @@ class SteeringVector:
         return self.label if self.coeff == 1.0 else f"{self.coeff:g} × ({self.label})"
 
     def describe(self) -> dict[str, Any]:
-        """What it is, as plain data (for reports and files)."""
+        """The vector's description as plain data (for reports and files)."""
         return {
             "label": self.label,
             "layer": self.layer,
@@ -244,10 +244,10 @@ class SteeringVector:
     def save(self, path: str | Path) -> Path:
         """Write the vector as safetensors (values and a JSON header); returns the path.
 
-        The file appears whole or not at all. What can be saved can be loaded.
+        The file is written whole or not at all. Whatever can be saved can be loaded.
 
         Raises:
-            SteerlensError: the place cannot be written; a `source` that is no plain data.
+            SteerlensError: the path cannot be written; a `source` that is not plain data.
         """
         return write_vector_file(path, self.values, {"stamp": dataclasses.asdict(self.model), **self.describe()})
 
@@ -273,7 +273,7 @@ class SteeringVector:
 
 
 def _shortened(label: str) -> str:
-    """The label as it may be shown: without control characters that would act on a terminal, not too long."""
+    """The label as shown: without control characters that would affect a terminal, and not too long."""
     label = visible(label)
     return label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…"
 
@@ -289,7 +289,7 @@ def _number(x: object) -> float | None:
 
 
 def check_vector(model: HookedModel, vector: SteeringVector) -> None:
-    """Nothing, if `vector` belongs on `model`.
+    """Check that `vector` belongs to `model`.
 
     Raises:
         SteerlensError: it came from another model, or from other weight processing.
@@ -303,10 +303,10 @@ def check_vector(model: HookedModel, vector: SteeringVector) -> None:
 
 
 def check_vector_site(model: HookedModel, vector: SteeringVector) -> None:
-    """Nothing, if the model has the place that `vector` goes to, and it is as wide as the vector.
+    """Check that the model has the place that `vector` goes to, with the vector's width.
 
     Raises:
-        SteerlensError: it has not, or it is not.
+        SteerlensError: it does not.
     """
     require_site(model, vector.site)
     if vector.site == "z" and (vector.heads, vector.values.shape[1]) != (model.cfg.n_heads, site_width(model, "z")):

@@ -68,5 +68,5 @@ def test_bad_input_is_one_line(any_model: Any, options: Any, words: str) -> None
     with pytest.raises(sl.SteerlensError, match=words):
         sl.directions(any_model, CONTRAST, **options)
     apart = sl.ContrastSet(CONTRAST.positive, CONTRAST.negative, paired=False)
-    with pytest.raises(sl.SteerlensError, match="in no pairs"):
+    with pytest.raises(sl.SteerlensError, match="not in pairs"):
         sl.directions(any_model, apart)

@@ -296,7 +296,7 @@ def test_conditions_that_kill_every_worker(any_model: Any, in_process: Any, tmp_
     deadly = in_process(lambda name, worker, *arguments: name == "complete" and 5 in arguments[0])
     with (
         pytest.warns(RuntimeWarning, match="run again"),
-        pytest.raises(sl.SteerlensError, match="3 Ray workers were lost at the same conditions.*batch_size") as error,
+        pytest.raises(sl.SteerlensError, match="3 Ray workers were lost on the same conditions.*batch_size") as error,
     ):
         sl.sweep(any_model, PAIR, PROMPT, **SETTINGS, engine="ray", store=path)
     assert "\n" not in str(error.value)
@@ -328,7 +328,7 @@ def test_another_steerlens_on_the_cluster(any_model: Any, in_process: Any, monke
     in_process()
     load = cluster._Worker.load
     monkeypatch.setattr(cluster._Worker, "load", lambda self, job, device, version: load(self, job, device, "0.0.9"))
-    with pytest.raises(sl.SteerlensError, match=r"this process 0\.0\.9; install one"):
+    with pytest.raises(sl.SteerlensError, match=r"this process 0\.0\.9; install one version"):
         sl.sweep(any_model, PAIR, PROMPT, **SETTINGS, engine="ray")
 
 

@@ -19,18 +19,18 @@ _ARCHITECTURE = "controlvector"
 def save_gguf(
     vectors: SteeringVector | Sequence[SteeringVector], path: str | Path, *, model_hint: str | None = None
 ) -> Path:
-    """The path of a GGUF control vector that adds what the vectors add; of several at one layer, their sum.
+    """The path of a GGUF control vector that adds what the vectors add; several at one layer are summed.
 
-    There a direction is added to every position at the *output* of a block and has the number of that block, so the
+    In that format a direction is added to every position at the *output* of a block and has that block's number, so a
     vector of layer l here (at its input) becomes `direction.{l−1}`; llama.cpp has no `direction.0`, so l must be 2 or
-    more. It has no BOS rule either: position 0 is steered too. Coefficients are multiplied in.
+    more. There is no exception for BOS either: position 0 is steered too. Coefficients are multiplied in.
 
     Args:
         vectors: one-position vectors placed at `"all"`, of one model.
-        model_hint: what the file says the model is; by default the name in the vectors' stamp.
+        model_hint: the model's name in the file; by default the name in the vectors' stamp.
 
     Raises:
-        SteerlensError: a vector that the format cannot say, a place that cannot be written, gguf not installed.
+        SteerlensError: a vector that the format cannot express, a path that cannot be written, gguf not installed.
     """
     (gguf,) = needs("gguf", extra="gguf")
     given = [vectors] if isinstance(vectors, SteeringVector) else list(vectors)
@@ -63,12 +63,12 @@ def save_gguf(
 
 
 def load_gguf(model: HookedModel, path: str | Path) -> dict[int, SteeringVector]:
-    """The vectors of a GGUF control vector by layer, declared to belong to `model` (the file cannot say so).
+    """The vectors of a GGUF control vector by layer, declared to belong to `model` (the file cannot tell).
 
     `direction.{l}` is added at the output of block l, so it becomes the vector of layer l + 1. Placement `"all"`.
 
     Raises:
-        SteerlensError: no such file, other content, directions of another width or of layers that are not there.
+        SteerlensError: no such file, other content, directions with another width or for layers that do not exist.
     """
     (gguf,) = needs("gguf", extra="gguf")
     require_model(model)

@@ -22,7 +22,7 @@ def vector_of(
         placement: by default `"all"` for one position, `"front"` for several.
 
     Raises:
-        SteerlensError: no tensor, another width or shape, NaN, layer out of range.
+        SteerlensError: not a tensor, a wrong width or shape, NaN, layer out of range.
     """
     require_model(model)
     if not isinstance(tensor, Tensor):

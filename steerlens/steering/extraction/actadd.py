@@ -59,17 +59,17 @@ def actadd(
 
     `h₊`, `h₋` are the activations of the two prompts at `blocks.{layer}.hook_resid_pre`, the shorter one padded on
     the right (arXiv 2308.10248, Algorithm 1). Positions before the first token that differs, BOS among them, are
-    exactly 0: a causal model cannot tell the prompts apart there. Of several pairs it is the mean of their vectors.
+    exactly 0: a causal model cannot tell the prompts apart there. For several pairs it is the mean of their vectors.
 
     Args:
-        positive: p₊ (a text, a chat or token ids), or a whole PromptPair, or several that have the same number of
-            tokens after padding.
+        positive: p₊ (a text, a chat or token ids), or a whole PromptPair, or several with the same number of tokens
+            after padding.
         negative: p₋.
         layer: one layer; returns one vector.
         layers: several, or `"all"`; returns {layer: vector} from one forward pass.
         pad: `"space"` or a text of one token.
         site: where in the layer the activations are read, and the vector goes; see `Site`.
-        live_hooks: let hooks that are on the model now (yours, or an enclosing `steer`) act during extraction.
+        live_hooks: let hooks already on the model (yours, or an enclosing `steer`) act during extraction.
 
     Raises:
         SteerlensError: layer out of range, prompts that tokenise to nothing or do not fit the context, pairs of
@@ -94,7 +94,7 @@ def actadd(
     origin, tokens = stamp(model), ids.tolist()
     vectors = {
         one: SteeringVector(
-            # Two rows of one batch may round differently even on equal input: the shared prefix is zero by law.
+            # Two rows of one batch may round differently even on equal input: the shared prefix is set to zero exactly.
             # (Activations are on the device of their layer, which need not be that of the tokens.)
             values=torch.where(differs.to(rows.device), rows[0::2] - rows[1::2], 0.0).mean(0),
             layer=one,

@@ -40,10 +40,10 @@ def activations(
     attention_mask: Int[Tensor, "batch pos"] | None = None,
     live_hooks: bool = False,
 ) -> dict[int, Float[Tensor, "batch pos width"]]:
-    """The activations at a site of each of `layers`, float32, on the model's device; at `"z"` all heads in a row.
+    """The activations at a site of each of `layers`, float32, on the model's device; at `"z"` with all heads in a row.
 
-    One pass that stops after the last layer needed; nothing else is cached. Hooks that live on the model do not
-    take part unless `live_hooks`.
+    One pass that stops after the last layer needed; nothing else is cached. Hooks already on the model do not act
+    unless `live_hooks`.
 
     Raises:
         SteerlensError: a site that the model does not have.
@@ -63,7 +63,7 @@ def activations(
     found = {layer: kept.get(name) for layer, name in zip(layers, names, strict=True)}
     missing = [layer for layer, value in found.items() if value is None]
     if missing:
-        raise SteerlensError(f"TransformerLens shows nothing at {site_hook(missing[0], site)} of this model")
+        raise SteerlensError(f"TransformerLens exposes nothing at {site_hook(missing[0], site)} of this model")
     # (heads have an axis of their own, and OPT's MLP lays all tokens in one row)
     return {layer: one.reshape(*tokens.shape, -1).float() for layer, one in found.items() if one is not None}
 

@@ -33,7 +33,7 @@ class BiasedRuns:
     _norms: list[Tensor] = field(default_factory=list)
 
     def log_probs(self, rows: Sequence[TokenRow], bias: Float[Tensor, "*row d_model"]) -> Float[Tensor, " batch"]:
-        """The log-probability (nats) of each row's span given what stands before it.
+        """The log-probability (nats) of each row's span given what comes before it.
 
         Args:
             bias: one for all rows, or one for each.
@@ -42,7 +42,7 @@ class BiasedRuns:
         return torch.stack([values.sum() for values in chosen])
 
     def tokens(self, row: TokenRow, bias: Float[Tensor, " d_model"]) -> tuple[Tensor, Tensor]:
-        """Of each token of the span: its log-probability, and by how much it beats the likeliest other token."""
+        """For each token of the span: its log-probability, and its margin over the most likely other token."""
         logits, (chosen,) = self._run([row], bias)
         span = logits[0, row.begin - 1 : row.end - 1].detach()
         wanted = torch.tensor(row.ids[row.begin : row.end], device=span.device)[:, None]
@@ -78,7 +78,7 @@ class BiasedRuns:
         self.backward += len(rows) if bias.requires_grad else 0
         chosen = []
         for number, row in enumerate(rows):
-            # What stands at a position was predicted at the one before.
+            # The token at a position was predicted at the one before.
             predicted = logits[number, row.begin - 1 : row.end - 1].float().log_softmax(-1)
             wanted = torch.tensor(row.ids[row.begin : row.end], device=predicted.device)
             chosen.append(predicted.gather(-1, wanted[:, None])[:, 0])
@@ -86,9 +86,9 @@ class BiasedRuns:
 
 
 def _padded(model: HookedModel, rows: Sequence[TokenRow]) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
-    """The rows, filled up on the right, and their attention mask.
+    """The rows, padded on the right, and their attention mask.
 
-    On the left, the first positions would attend to nothing at all, and some models' gradients would be NaN.
+    With padding on the left, the first positions would attend to nothing, and some models' gradients would be NaN.
     """
     width, pad, device = max(len(row.ids) for row in rows), pad_id(model), model.cfg.device
     tokens = [row.ids + [pad] * (width - len(row.ids)) for row in rows]
@@ -105,7 +105,7 @@ def target_rows(model: HookedModel, targets: Sequence[str], prompts: Sequence[An
     """Texts to make likely, each after its prompt; without prompts, from the first token that steering can reach.
 
     Raises:
-        SteerlensError: a text of which nothing could be made likelier.
+        SteerlensError: a text with no token that could be made more likely.
     """
     rows = []
     begin = first_steered(model) + 1
@@ -132,7 +132,7 @@ def target_rows(model: HookedModel, targets: Sequence[str], prompts: Sequence[An
 
 @contextmanager
 def frozen(model: HookedModel) -> Iterator[None]:
-    """The model with its weights taken as constants, so that no gradient is computed for them; as before, after."""
+    """The model with its weights as constants, so that no gradient is computed for them; restored afterwards."""
     live = [weight for weight in model.parameters() if weight.requires_grad]  # type: ignore[attr-defined]
     try:
         for weight in live:

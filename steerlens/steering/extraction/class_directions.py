@@ -18,7 +18,7 @@ def scaled_to_means(
     """The direction v̂ with the length and sign that take the mean of the negatives, along v̂, to that of the positives.
 
     That is v̂ (v̂ · Δ) with Δ = mean(positive) − mean(negative): coefficient 1 means the same for all methods, and the
-    sign is that of the classes. Zero where the means do not differ along the direction, or there is none.
+    classes determine the sign. Zero if the means do not differ along the direction, or if there is no direction.
     """
     length = direction.norm()
     if float(length) == 0.0:
@@ -35,7 +35,7 @@ def as_vectors(
     source: Mapping[str, Any],
     by_layer: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> dict[int, SteeringVector]:
-    """One-position vectors placed at `"all"`, by layer; `by_layer` is what their sources say beside `source`."""
+    """One-position vectors placed at `"all"`, by layer; `by_layer` is what their sources record besides `source`."""
     origin = stamp(model)
     return {
         layer: SteeringVector(

@@ -1,4 +1,4 @@
-"""Descent on a loss of one vector: exact gradients or two-point estimates, early stop, the best so far kept."""
+"""Gradient descent on one vector: exact gradients or two-point estimates, early stopping, the best so far kept."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Descent:
     """What a descent found.
 
     Attributes:
-        best: the vector of the smallest checked loss.
-        best_step: after how many steps; 0 if no step was better than none.
+        best: the vector with the smallest checked loss.
+        best_step: after how many steps; 0 if no step improved on the start.
         losses: (step, checked loss), from the start on.
-        interrupted: whether it was ended by the keyboard.
+        interrupted: whether it was ended by Ctrl-C.
     """
 
     best: Float[Tensor, " d_model"]
@@ -49,19 +49,19 @@ def descend(
     enough: float = float("-inf"),
     progress: bool | None = None,
 ) -> Descent:
-    """The vector of the smallest `check` met on the way, by Adam on `loss`.
+    """The vector with the smallest `check` along the way, by Adam on `loss`.
 
     With `gradient="none"` the gradient is estimated from two losses (MeZO, Malladi et al., arXiv 2305.17333, definition
     1): (L(v + εz) − L(v − εz)) / 2ε · z with a random z, computed in one pass that holds both.
 
     Args:
         loss: of one vector [d_model], and of the step's number; with `gradient="none"` of two vectors, one loss each.
-        unit: the size of an entry of the residual stream; steps and ε are in it.
-        patience: how many checks in a row may bring nothing better before it ends.
-        enough: a loss at which it ends.
+        unit: the size of an entry of the residual stream; steps and ε are in this unit.
+        patience: how many checks in a row may fail to improve before it stops.
+        enough: a loss at which it stops.
 
     Raises:
-        KeyboardInterrupt: before any step was better than none; later the best so far is returned, with a warning.
+        KeyboardInterrupt: before any step improved on the start; later, the best so far is returned with a warning.
     """
     noise = torch.Generator().manual_seed(seed)
     scaled = (start / unit).clone().requires_grad_(gradient == "exact")
@@ -96,7 +96,7 @@ def descend(
         if result.best_step == 0:
             raise
         result.interrupted = True
-        warnings.warn(f"interrupted; kept is the vector of step {result.best_step}, the best so far", stacklevel=3)
+        warnings.warn(f"interrupted; keeping the vector of step {result.best_step}, the best so far", stacklevel=3)
     return result
 
 

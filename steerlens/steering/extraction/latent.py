@@ -1,4 +1,4 @@
-"""Latent vectors: the one that makes a model say exactly a given text (Subramani et al., arXiv 2205.05124)."""
+"""Latent vectors: the vector that makes a model produce exactly a given text (Subramani et al., arXiv 2205.05124)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from steerlens.steering.extraction.descent import descend
 from steerlens.steering.prompts import PromptLike, plain_prompt
 from steerlens.steering.vectors import SteeringVector
 
-# The logit by which every token must beat all others: greedy decoding, with a cache and batches of its own, rounds
-# otherwise than the search does.
+# The logit margin by which every token must beat all others: greedy decoding, with its cache and its own batches,
+# rounds differently from the search.
 _MARGIN = 0.05
 
 
@@ -28,18 +28,19 @@ def latent(
     lr: float = 0.05,
     progress: bool | None = None,
 ) -> SteeringVector:
-    """The one-position vector under which greedy decoding after the prompt says the target, if one was found.
+    """The one-position vector under which greedy decoding from the prompt gives the target, if one was found.
 
     The log-probability of the target is maximised over one vector added at every position after BOS (Subramani et al.,
-    arXiv 2205.05124, equation 2), by Adam from zero, until each of its tokens is the likeliest by a margin.
-    `vector.source["exact"]` says whether that was reached; else the vector is the one of the largest log-probability,
-    and `source["likeliest"]` the share of tokens that are the likeliest. Ctrl-C keeps the best so far.
+    arXiv 2205.05124, equation 2), by Adam from zero, until each of its tokens is the most likely one by a margin.
+    `vector.source["exact"]` says whether that was reached; if not, the vector is the one with the largest
+    log-probability, and `source["likeliest"]` the share of tokens that are the most likely. Ctrl-C keeps the best so
+    far.
 
     Args:
-        target: the text to be said; it is taken as it stands, so begin it with a space where one belongs.
-        prompt: what it is said after.
+        target: the text to produce; it is taken literally, so begin it with a space where one belongs.
+        prompt: the text it should follow.
         layer: where the vector is added.
-        steps, lr: as of `trained`.
+        steps, lr: as for `trained`.
 
     Raises:
         SteerlensError: an empty target or prompt, layer out of range.

@@ -60,7 +60,7 @@ def mean_difference(
 ) -> SteeringVector | dict[int, SteeringVector]:
     """The one-position vector mean(h(positives)) − mean(h(negatives)) at one token of each prompt.
 
-    Of pairs, that is the mean of their differences: contrastive activation addition (Rimsky et al., arXiv 2312.06681,
+    For pairs, this is the mean of their differences: contrastive activation addition (Rimsky et al., arXiv 2312.06681,
     equation 1), which reads the answer's letter (`token="differing"`). Its placement is `"all"`: every position after
     BOS and every generated token.
 
@@ -71,7 +71,7 @@ def mean_difference(
             and `"completion"` need a ContrastSet.
         site: where in the layer the activations are read, and the vector goes; see `Site`.
         batch_size: prompts per forward pass.
-        live_hooks: let hooks that are on the model now act during extraction.
+        live_hooks: let hooks already on the model act during extraction.
 
     Raises:
         SteerlensError: an empty list or prompt, layer out of range, a prompt without the token.

@@ -54,13 +54,13 @@ def model_difference(
     owner: Owner = "before",
     batch_size: int = 32,
 ) -> SteeringVector | dict[int, SteeringVector]:
-    """The one-position vector mean(h_after(texts)) − mean(h_before(texts)) of two models of one shape.
+    """The one-position vector mean(h_after(texts)) − mean(h_before(texts)) of two models with the same shape.
 
-    Added to the model from before fine-tuning it goes the way that training went, subtracted from the one after, back.
+    Added to the model before fine-tuning, it moves in the direction of training; subtracted from the model after, back.
     Placement `"all"`.
 
     Args:
-        after, before: the two models; they must differ in their weights only.
+        after, before: the two models; they may differ only in their weights.
         texts: what both read; at least one.
         layer, layers: one layer, or several from the same forward passes.
         token: which token is read, or over which the mean is taken; see `Token`.
@@ -68,14 +68,14 @@ def model_difference(
         batch_size: texts per forward pass.
 
     Raises:
-        SteerlensError: the same model twice, models of two shapes, processings or tokenizers, no texts.
+        SteerlensError: the same model twice, models with different shapes, processing or tokenizers, no texts.
     """
     require_model(after), require_model(before)
     chosen = which_layers(before, layer, layers)
     if owner not in ("before", "after"):
         raise SteerlensError(f"owner={owner!r} is unknown; use 'before' or 'after'")
     if after is before:
-        raise SteerlensError("after and before are the same model, so nothing differs; give two")
+        raise SteerlensError("after and before are the same model, so nothing differs; give two models")
     difference = stamp(before).difference(stamp(after))
     if difference is not None and not difference.startswith("the weights differ"):
         raise SteerlensError(f"the two models differ in more than weights: {difference}")
@@ -84,7 +84,9 @@ def model_difference(
     rows = text_rows(after, texts, token), text_rows(before, texts, token)
     if rows[0] != rows[1]:
         number = next(i for i, (one, other) in enumerate(zip(*rows, strict=True)) if one != other)
-        raise SteerlensError(f"the two models read text {number} as different tokens; give models of one tokenizer")
+        raise SteerlensError(
+            f"the two models read text {number} as different tokens; give models that share a tokenizer"
+        )
     means = [mean_reading(*one, chosen, batch_size=batch_size) for one in zip((after, before), rows, strict=True)]
     vectors = as_vectors(
         before if owner == "before" else after,

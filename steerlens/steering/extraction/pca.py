@@ -67,24 +67,24 @@ def pca(
     """The one-position vector along the first principal component of the differences h(positive) − h(negative).
 
     The method of representation engineering (Zou et al., arXiv 2310.01405, section 3.1, linear artificial tomography).
-    There the two texts of each pair come in random order, so that the differences have no mean; the component is then
+    There the two texts of each pair come in random order, so that the differences have mean zero; the component is then
     the direction of their largest second moment, which is what is computed here (exactly, without the random order).
     Its sign and length are those of the difference of the class means along it (see `scaled_to_means`), so coefficient
-    1 compares with `mean_difference`; a layer where the means do not differ gives a zero vector. Placement `"all"`.
+    1 is comparable to `mean_difference`; a layer where the means do not differ gives a zero vector. Placement `"all"`.
 
     Args:
         contrast: at least two pairs.
         layer, layers: one layer, or several from the same forward passes.
         token: which token is read; see `Token`.
-        pairing: `"pairs"`: the set's own. `"random"`: all texts are put into pairs at random whatever their class, as
-            LAT does without labels; the classes only give the sign and the length.
-        center: take the mean of the differences away first (what repeng's `pca_diff` does): the component is then
-            along what varies between pairs, not along what they have in common.
+        pairing: `"pairs"`: the set's own. `"random"`: all texts are paired at random regardless of class, as LAT does
+            without labels; the classes only determine the sign and the length.
+        center: subtract the mean of the differences first (as repeng's `pca_diff` does): the component then lies along
+            what varies between pairs, not along what they have in common.
         seed: of the random pairing.
-        batch_size, live_hooks: as of `mean_difference`.
+        batch_size, live_hooks: as for `mean_difference`.
 
     Raises:
-        SteerlensError: no ContrastSet, fewer than two pairs, no pairs where they are needed, layer out of range.
+        SteerlensError: not a ContrastSet, fewer than two pairs, no pairs where they are needed, layer out of range.
     """
     require_model(model)
     chosen = which_layers(model, layer, layers)
@@ -104,7 +104,7 @@ def pca(
 
 
 def check_pairs(contrast: ContrastSet, pairing: Pairing) -> None:
-    """Nothing, if the set has the pairs that a principal component needs; raises SteerlensError otherwise."""
+    """Raise SteerlensError unless the set has the pairs that a principal component needs."""
     if not isinstance(contrast, ContrastSet):
         raise SteerlensError(
             f"contrast must be a ContrastSet, got {type(contrast).__name__}; use ContrastSet.of(pairs)"
@@ -112,7 +112,7 @@ def check_pairs(contrast: ContrastSet, pairing: Pairing) -> None:
     if pairing not in ("pairs", "random"):
         raise SteerlensError(f"pairing={pairing!r} is unknown; use 'pairs' or 'random'")
     if pairing == "pairs" and not contrast.paired:
-        raise SteerlensError("the texts of this contrast set are in no pairs; use pairing='random', or give pairs")
+        raise SteerlensError("the texts of this contrast set are not in pairs; use pairing='random', or give pairs")
     if len(contrast.positive) + len(contrast.negative) < 4:
         raise SteerlensError("a principal component needs at least two pairs; give more, or use mean_difference")
 
@@ -142,7 +142,7 @@ def principal_direction(
     total = float(data.square().sum())
     if total <= 1e-12 * float(rows.square().sum()):  # rounding, not variation
         return torch.zeros_like(rows[0]), 0.0
-    # Of n rows in d dimensions the component lies in their span: the smaller of the two Gram matrices will do.
+    # The component of n rows in d dimensions lies in their span: the smaller of the two Gram matrices is enough.
     few = len(data) <= data.shape[1]
     values, vectors = torch.linalg.eigh(data @ data.T if few else data.T @ data)
     direction = data.T @ vectors[:, -1] if few else vectors[:, -1]

@@ -66,29 +66,29 @@ def probe(
     batch_size: int = 32,
     live_hooks: bool = False,
 ) -> SteeringVector | dict[int, SteeringVector]:
-    """The one-position vector along the normal of a linear probe that tells positive from negative texts.
+    """The one-position vector along the normal of a linear probe that separates positive from negative texts.
 
     Probes are scikit-learn's: logistic regression with an L2 penalty (C = 1) on activations divided by one number, the
     root mean square of their deviations (the direction does not depend on the residual stream's unit); linear
     discriminant analysis with Ledoit-Wolf shrinkage, w = Σ⁻¹(μ₊ − μ₋); or the class means themselves, w = μ₊ − μ₋ (the
     mass-mean probe of Marks and Tegmark, arXiv 2310.06824). The vector has the length and sign of the difference of the
-    class means along w (see `scaled_to_means`), so coefficient 1 compares with `mean_difference`; it is zero at a layer
-    where the classes have the same activations. Placement `"all"`.
+    class means along w (see `scaled_to_means`), so coefficient 1 is comparable to `mean_difference`; it is zero at a
+    layer where the classes have the same activations. Placement `"all"`.
 
-    `vector.source["auc"]` is the area under the ROC curve of w·h on texts that neither the probe nor the length was
-    made of; 0.5 is chance.
+    `vector.source["auc"]` is the area under the ROC curve of w·h on texts used neither for the probe nor for the
+    length; 0.5 is chance.
 
     Args:
         contrast: pairs, or labelled texts (`ContrastSet.labelled`).
         layer, layers: one layer, or several from the same forward passes.
         kind: `"logistic"`, `"lda"` or `"means"`.
         token: which token is read; see `Token`.
-        held_out: the share to test on, split off by `ContrastSet.split`, or a set of its own.
+        held_out: the share to test on, split off by `ContrastSet.split`, or a separate set.
         seed: of the split.
-        batch_size, live_hooks: as of `mean_difference`.
+        batch_size, live_hooks: as for `mean_difference`.
 
     Raises:
-        SteerlensError: no ContrastSet, fewer than two texts of a class to learn from, layer out of range.
+        SteerlensError: not a ContrastSet, fewer than two texts of a class to learn from, layer out of range.
     """
     require_model(model)
     chosen = which_layers(model, layer, layers)
@@ -119,7 +119,7 @@ def train_and_test(contrast: object, held_out: float | ContrastSet, seed: int) -
     """The texts to learn from and those to test on.
 
     Raises:
-        SteerlensError: no ContrastSet, or too few texts to learn from.
+        SteerlensError: not a ContrastSet, or too few texts to learn from.
     """
     if not isinstance(contrast, ContrastSet):
         raise SteerlensError(
@@ -128,7 +128,7 @@ def train_and_test(contrast: object, held_out: float | ContrastSet, seed: int) -
     train, test = (contrast, held_out) if isinstance(held_out, ContrastSet) else contrast.split(held_out, seed=seed)
     if len(train) < 2:
         raise SteerlensError(
-            f"{len(train)} text of a class is too little to learn from; give at least 2 beside those held out"
+            f"{len(train)} text of a class is too few to learn from; give at least 2 besides those held out"
         )
     return train, test
 

@@ -1,4 +1,4 @@
-"""One activation for each text, at many layers at once, from one forward pass a batch."""
+"""One activation per text, at many layers at once, from one forward pass per batch."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def mean_reading(
     live_hooks: bool = False,
     site: Site = "resid_pre",
 ) -> dict[int, Float[Tensor, " width"]]:
-    """The mean of the rows' activations by layer; no more than a batch is in memory at once."""
+    """The mean of the rows' activations by layer; at most one batch is in memory at a time."""
     total: dict[int, Tensor] = {}
     for _, found in batch_readings(model, rows, layers, batch_size=batch_size, live_hooks=live_hooks, site=site):
         for layer, values in found.items():
-            # float64 so that the order of batches does not show in the mean
+            # float64, so that the mean does not depend on the order of batches
             here = values.double().sum(0) if values.device.type != "mps" else values.sum(0)
             total[layer] = total[layer] + here if layer in total else here
     return {layer: (value / len(rows)).to(torch.float32) for layer, value in total.items()}
@@ -80,10 +80,10 @@ def batch_readings(
     live_hooks: bool = False,
     site: Site = "resid_pre",
 ) -> Iterator[tuple[Int[Tensor, " batch"], Readings]]:
-    """Batch by batch, which rows it holds and their activations by layer.
+    """The rows of each batch and their activations by layer, batch by batch.
 
-    Rows of like length share a batch, so that little is spent on padding. Only what is asked for is kept of a pass:
-    one vector for each row and layer. Hooks that live on the model do not take part unless `live_hooks`.
+    Rows of similar length share a batch, so that little is wasted on padding. Only what is needed is kept from a pass:
+    one vector per row and layer. Hooks already on the model do not act unless `live_hooks`.
 
     Raises:
         SteerlensError: activations that are NaN or infinite, a site that the model does not have.
@@ -113,7 +113,7 @@ def _one_batch(
         if not live_hooks:
             stack.enter_context(without_live_hooks(model))
         for layer in dict.fromkeys(layers):
-            # A hook of PyTorch's own: it comes after all that act on the activations, and leaves them as they are.
+            # A plain PyTorch hook: it runs after everything that changes the activations, and does not change them.
             point = model.hook_dict[site_hook(layer, site)]
             stack.callback(point.register_forward_hook(_reader(found, layer, begin, end, width)).remove)
         run_up_to(model, tokens, mask, max(layers))
@@ -149,10 +149,10 @@ def _reader(
 def run_up_to(
     model: HookedModel, tokens: Int[Tensor, "batch pos"], attention_mask: Int[Tensor, "batch pos"], layer: int
 ) -> None:
-    """A forward pass whose only purpose is what hooks see at the inputs of the blocks up to `layer`."""
+    """A forward pass run only for what hooks see at the inputs of the blocks up to `layer`."""
     # Stopping at l runs blocks 0 … l−1, so the input of block l is only reached by stopping after it.
     last = layer + 1 >= model.cfg.n_layers
     options: dict[str, Any] = {} if last else {"stop_at_layer": layer + 1}
     if last and is_bridge(model):
-        options["logits_to_keep"] = 1  # a bridge unembeds, whatever it is asked to return
+        options["logits_to_keep"] = 1  # a bridge unembeds whatever it is asked to return
     model(tokens, attention_mask=attention_mask, return_type=None, **options)

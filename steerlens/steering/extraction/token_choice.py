@@ -18,15 +18,15 @@ Token = Literal["last", "differing", "completion"] | int | slice
 
 - `"last"`: its last token;
 - `"differing"`: the first token in which the texts of a pair differ (an answer's letter);
-- `"completion"`: the mean over what follows the context, or, where no context is known, over all tokens from the
-  first differing one on;
-- a number: that token, negative ones counted from the end; a slice: the mean over those tokens.
+- `"completion"`: the mean over what follows the context, or, if no context is known, over all tokens from the first
+  differing one on;
+- a number: that token, counted from the end if negative; a slice: the mean over those tokens.
 """
 
 
 @dataclass(frozen=True)
 class TokenRow:
-    """A text as token ids, and the span of them that is read (averaged, if it is more than one)."""
+    """A text as token ids, and the span of them that is read (averaged if there are several)."""
 
     ids: list[int]
     begin: int
@@ -34,7 +34,7 @@ class TokenRow:
 
 
 def check_token(token: object) -> None:
-    """Nothing, if `token` is a choice of tokens; raises SteerlensError otherwise."""
+    """Raise SteerlensError unless `token` is a choice of tokens."""
     known = token in ("last", "differing", "completion") if isinstance(token, str) else False
     number = isinstance(token, Integral) and not isinstance(token, bool)
     if not (known or number or isinstance(token, slice)):
@@ -59,8 +59,8 @@ def contrast_rows(model: HookedModel, contrast: ContrastSet, token: Token) -> tu
     """The rows of the positive and of the negative texts.
 
     Raises:
-        SteerlensError: a choice that needs pairs, or that a text is too short for; pairs of equal texts where it
-            matters in which token they differ.
+        SteerlensError: a choice that needs pairs, or that a text is too short for; pairs of equal texts if it matters
+            at which token they differ.
     """
     check_token(token)
     needs_context = token == "completion" and contrast.context is not None
@@ -103,6 +103,6 @@ def _row(ids: list[int], token: Token, number: int) -> TokenRow:
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two rows have in common at their beginning."""
+    """The length of the common prefix of two rows."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))

@@ -43,36 +43,36 @@ def trained(
     seed: int = 0,
     progress: bool | None = None,
 ) -> SteeringVector:
-    """The one-position vector that makes the targets likeliest when it is added at every position after BOS.
+    """The one-position vector that, added at every position after BOS, makes the targets as likely as possible.
 
-    Of texts: it maximises their mean log-probability per token, each after its prompt. The model's weights stay as they
-    are; one bias at one layer is all that is trained (the smallest form of BitFit, Ben Zaken et al., arXiv 2106.10199).
-    Of a contrast set: bi-directional preference optimisation (BiPO, Cao et al., arXiv 2406.00045, equation 3): with a
-    random sign d = ±1 in every step it minimises −log σ(dβ [log π(y₊|x, dv)/π(y₊|x) − log π(y₋|x, dv)/π(y₋|x)]), x
-    being the context of a pair, or the tokens that its texts have in common at the beginning.
+    For texts: it maximises their mean log-probability per token, each after its prompt. The model's weights are frozen;
+    only one bias at one layer is trained (the smallest form of BitFit, Ben Zaken et al., arXiv 2106.10199). For a
+    contrast set: bi-directional preference optimisation (BiPO, Cao et al., arXiv 2406.00045, equation 3): with a random
+    sign d = ±1 at every step it minimises −log σ(dβ [log π(y₊|x, dv)/π(y₊|x) − log π(y₋|x, dv)/π(y₋|x)]), where x is
+    the context of a pair, or the common prefix of its texts.
 
     Adam, from zero; a step is `lr` times the size of an entry of the residual stream there. Every `check_every` steps
-    the loss on held-out texts is looked at; the vector with the smallest is returned, and training ends after
-    `patience` looks that brought nothing better. Ctrl-C ends it, and the best so far is returned with a warning.
+    the loss on held-out texts is computed; the vector with the smallest is returned, and training stops after
+    `patience` checks without improvement. Ctrl-C stops it, and the best so far is returned with a warning.
 
-    `vector.source` says what it cost (`"cost"`: rows through the model, forward and backward) and how the held-out loss
-    went (`"losses"`, nats per token, or BiPO's loss with d = 1).
+    `vector.source` records the cost (`"cost"`: rows through the model, forward and backward) and the held-out losses
+    (`"losses"`, nats per token, or BiPO's loss with d = 1).
 
     Args:
         targets: texts, or a paired ContrastSet (positive: preferred).
         layer: where the vector is added.
-        prompts: what stands before the texts and is not trained on: one for all, or one for each.
-        gradient: `"exact"` by backpropagation; `"none"`: estimated from two forward passes (MeZO, arXiv 2305.17333),
-            for models whose backward pass does not fit in memory; it needs many times the passes (see `"cost"`).
+        prompts: what comes before the texts and is not trained on: one for all, or one for each.
+        gradient: `"exact"`: by backpropagation; `"none"`: estimated from two forward passes (MeZO, arXiv 2305.17333),
+            for models whose backward pass does not fit in memory; it needs many times as many passes (see `"cost"`).
         beta: BiPO's β.
         steps: 100, or 1000 without a gradient.
         lr: 0.02, or 0.01 without a gradient.
         batch_size: texts (or pairs) per step.
-        held_out: the share of texts to check on; 0 to check on the training texts themselves.
+        held_out: the share of texts to validate on; 0 to validate on the training texts themselves.
         seed: of the split, the batches, the signs and the estimate.
 
     Raises:
-        SteerlensError: nothing to train on, layer out of range, or no step that made the held-out texts likelier.
+        SteerlensError: nothing to train on, layer out of range, or no step that made the held-out texts more likely.
     """
     require_model(model)
     (chosen,) = which_layers(model, layer, None)
@@ -137,12 +137,12 @@ class _Task:
         raise NotImplementedError
 
     def check(self, items: Sequence[Item], bias: Float[Tensor, " d_model"]) -> float:
-        """The loss that vectors are chosen by."""
+        """The loss by which vectors are chosen."""
         with torch.no_grad():
             return float(self.loss(items, bias, 0))
 
     def log_probs(self, items: Sequence[Item], bias: Float[Tensor, "*two d_model"]) -> Float[Tensor, "*two rows"]:
-        """Of all rows of the items, one after the other; under each bias, if there are two."""
+        """The rows of all items, one after the other; under each bias, if there are two."""
         rows = [row for item in items for row in item]
         if bias.ndim == 1:
             return self.runs.log_probs(rows, bias)
@@ -166,7 +166,7 @@ class _Preference(_Task):
         return -torch.nn.functional.logsigmoid(sign * self.beta * margin).mean(-1)
 
     def _before(self, items: Sequence[Item]) -> Float[Tensor, " rows"]:
-        """Without the bias; every row runs only once for it."""
+        """Without the bias; each row is run only once for this."""
         new = [item for item in items if id(item) not in self.known]  # the lists of items outlive the task
         if new:
             with torch.no_grad():
@@ -178,9 +178,9 @@ class _Preference(_Task):
 def _items(model: HookedModel, targets: Sequence[str] | ContrastSet, prompts: Any) -> list[Item]:
     if isinstance(targets, ContrastSet):
         if prompts is not None:
-            raise SteerlensError("a ContrastSet brings its own contexts; leave prompts= away")
+            raise SteerlensError("a ContrastSet brings its own contexts; leave out prompts=")
         if not targets.paired:
-            raise SteerlensError("preferences need pairs, and the texts of this contrast set are in none")
+            raise SteerlensError("preferences need pairs, and the texts of this contrast set are not in pairs")
         pairs: list[Item] = list(zip(*contrast_rows(model, targets, "completion"), strict=True))
         if any(row.begin <= first_steered(model) for row in pairs[0]):
             raise SteerlensError(
@@ -210,7 +210,7 @@ def _split(items: list[Item], held_out: float, seed: int) -> tuple[list[Item], l
 
 
 def _batch(items: Sequence[Item], step: int, size: int, seed: int) -> list[Item]:
-    """The batch of a step (counted from 1): every text once, then all again in another order."""
+    """The batch of a step (counted from 1): every text once, then all again in a new order."""
     size = min(size, len(items))
     per_round = len(items) // size
     number, place = divmod(step - 1, per_round)
@@ -219,7 +219,7 @@ def _batch(items: Sequence[Item], step: int, size: int, seed: int) -> list[Item]
 
 
 def _over(items: Sequence[Item], size: int, check: Callable[[Sequence[Item]], float]) -> float:
-    """The check of all items, a batch at a time, weighted by what each batch averages over."""
+    """The check on all items, batch by batch, weighted by what each batch averages over."""
     parts = [items[start : start + size] for start in range(0, len(items), size)]
     weights = [sum(item[0].end - item[0].begin for item in part) if len(part[0]) == 1 else len(part) for part in parts]
     return sum(check(part) * weight for part, weight in zip(parts, weights, strict=True)) / sum(weights)

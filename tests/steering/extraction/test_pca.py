@@ -93,7 +93,7 @@ def test_layers_where_nothing_differs_give_zero(any_model: Any) -> None:
     [
         ([("a", "b")], {}, "contrast must be a ContrastSet, got list"),
         (sl.ContrastSet.of([("a", "b")]), {}, "at least two pairs"),
-        (sl.ContrastSet(["a", "b"], ["c", "d"], paired=False), {}, "in no pairs; use pairing='random'"),
+        (sl.ContrastSet(["a", "b"], ["c", "d"], paired=False), {}, "not in pairs; use pairing='random'"),
         (CONTRAST, {"pairing": "none"}, "pairing='none' is unknown"),
         (CONTRAST, {"batch_size": 0}, "batch_size must be"),
     ],

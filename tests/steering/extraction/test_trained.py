@@ -124,7 +124,7 @@ def test_an_interrupted_training_keeps_its_best(any_model: Any, monkeypatch: pyt
         return real(self, rows, bias)
 
     monkeypatch.setattr(BiasedRuns, "log_probs", log_probs)
-    with pytest.warns(UserWarning, match="interrupted; kept is the vector of step"):
+    with pytest.warns(UserWarning, match="interrupted; keeping the vector of step"):
         vector = sl.trained(any_model, TARGETS, layer=1, steps=100, check_every=2, lr=0.05, held_out=0)
     assert vector.source["interrupted"]
     assert 0 < vector.source["steps"] <= 7
