@@ -250,7 +250,7 @@ def _sample_batch(
     units, samples = keys.shape
     max_new_tokens = sampling.max_new_tokens
     prompt_tokens, prompt_mask = pad_left(prompts, pad=pad_id(model), device=device)
-    # Of each live row, on the host as indices of parts are (whatever default device the caller has set).
+    # Of each live row, on the host like the indices of parts (whatever default device the caller has set).
     unit_of = torch.arange(units, device="cpu").repeat_interleave(samples)
     by_unit = [(part, unit) for unit, mine in enumerate(parts) for part in mine]
     late = [(part, unit) for part, unit in by_unit if reaches_later(part.placement) or not use_cache]

@@ -307,7 +307,7 @@ def _rows(frame: pd.DataFrame) -> list[_Row]:
         frame["surprise"].tolist() if "surprise" in frame else [math.nan] * len(frame),
         strict=True,
     )
-    # SQLite knows no NaN: a completion without tokens, or one that was not measured, has no surprise.
+    # SQLite has no NaN: a completion without tokens, or one that was not measured, has no surprise.
     return [
         (prompt, sample, text, n_tokens, int(finished), None if math.isnan(surprise) else surprise)
         for prompt, sample, text, n_tokens, finished, surprise in values
