@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     import steerlens as sl
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     torch.set_num_threads(1)  # processes with OpenMP's threads cannot be forked
     model = sl.load_model("demo", device="cpu")
     counts = soak(model, asked.kinds, minutes=asked.minutes, seed=asked.seed)

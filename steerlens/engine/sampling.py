@@ -24,6 +24,7 @@ from steerlens.engine.stopping import Stops, exempt_from_penalty
 from steerlens.engine.token_counts import TokenCounts
 from steerlens.errors import SteerlensError
 from steerlens.models import Decoders, HookedModel, PrefixDecoder, WholeDecoder, for_one_thread, prefill
+from steerlens.models.contention import notice_contention
 from steerlens.steering.chats import Span
 from steerlens.steering.conditions import Condition
 from steerlens.steering.injection import injecting
@@ -97,6 +98,7 @@ def sample(
     Raises:
         SteerlensError: a prompt and its completion exceed the model's context, or one row exceeds the memory budget.
     """
+    notice_contention(model.cfg.device)
     n, max_new_tokens = sampling.n, sampling.max_new_tokens
     longest = max(map(len, prompts))
     if longest + max_new_tokens > model.cfg.n_ctx:
