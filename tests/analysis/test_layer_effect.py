@@ -94,7 +94,7 @@ def test_vectors_may_be_given_and_layers_chosen(any_model) -> None:
     np.testing.assert_allclose(given["kl"], taken["kl"], atol=1e-6)
     single = sl.layer_effect(any_model, 2 * vectors[1], PROMPTS[0], WANTED, control=None).frame
     assert single["layer"].dropna().tolist() == [1]
-    with pytest.raises(sl.SteerlensError, match="no vector is of the layers"):
+    with pytest.raises(sl.SteerlensError, match="none of the vectors is of the layers"):
         sl.layer_effect(any_model, [vectors[1]], PROMPTS[0], WANTED, layers=[0])
 
 
