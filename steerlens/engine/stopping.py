@@ -82,6 +82,6 @@ def exempt_from_penalty(model: HookedModel, stops: Stops) -> Bool[Tensor, " d_vo
     tokenizer = tokenizer_of(model)
     added = getattr(tokenizer, "added_tokens_decoder", {})
     special = {*tokenizer.all_special_ids, *(number for number, token in added.items() if token.special), *stops.ids}
-    exempt = torch.zeros(int(model.cfg.d_vocab), dtype=torch.bool)
+    exempt = torch.zeros(int(model.cfg.d_vocab), dtype=torch.bool, device="cpu")  # whatever the default device
     exempt[[number for number in {*special, *end_ids(model)} if 0 <= number < len(exempt)]] = True
     return exempt

@@ -44,7 +44,7 @@ def completion_surprise(
         for (prompt, ids), place in place_of.items()
         if ids and (stop := len(prompts[prompt]) + len(ids) - 1)
     }
-    found = torch.full((len(place_of),), float("nan"))
+    found = torch.full((len(place_of),), float("nan"), device="cpu")
     if passages:
         found[list(passages)] = _mean_surprise(
             model, list(passages.values()), batch_size=batch_size, memory_budget=memory_budget
@@ -57,7 +57,7 @@ def _mean_surprise(
 ) -> Float[Tensor, " passages"]:
     job = Job.of(model, passages, [Condition()])
     most = max(passage.n_wanted for passage in passages)
-    asked = torch.tensor([[*p.ids[p.first + 1 :], *[0] * (most - p.n_wanted)] for p in passages])
+    asked = torch.tensor([[*p.ids[p.first + 1 :], *[0] * (most - p.n_wanted)] for p in passages], device="cpu")
     surprise: Tensor | None = None
     for cells in job.cells(batch_size=batch_size, memory_budget=memory_budget):
         logits = cells.logits.float()
@@ -67,5 +67,5 @@ def _mean_surprise(
         token = asked[cells.passage, cells.offset]
         surprise[cells.passage, cells.offset] = logits.logsumexp(1) - logits.gather(1, token[:, None])[:, 0]
     assert surprise is not None
-    counts = torch.tensor([passage.n_wanted for passage in passages])
+    counts = torch.tensor([passage.n_wanted for passage in passages], device="cpu")
     return surprise.sum(1).cpu() / counts

@@ -61,11 +61,15 @@ class WeightSketch:
 def sketch_weights(weights: Iterable[tuple[str, Tensor]]) -> WeightSketch:
     """The sketch of named weights. Reads memory twice: half a second for 10⁹ bytes on a CPU core."""
     named = list(weights)
+    values = _on_the_host([x for _, weight in named for x in _projection(weight)])
+    if not all(map(math.isfinite, values)):  # −∞ in a bias marks tokens that are none: it counts like a number
+        finite = [weight.detach().float().nan_to_num(nan=0.0, posinf=1.0, neginf=-1.0) for _, weight in named]
+        values = _on_the_host([x for weight in finite for x in _projection(weight)])
     form = hashlib.blake2b(repr([(name, list(weight.shape)) for name, weight in named]).encode(), digest_size=8)
     return WeightSketch(
         form=form.hexdigest(),
         exact=all(weight.dtype == torch.float32 for _, weight in named),
-        values=tuple(round(x, 6) for x in _on_the_host([x for _, weight in named for x in _projection(weight)])),
+        values=tuple(round(x, 6) for x in values),
     )
 
 

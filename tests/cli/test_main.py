@@ -25,7 +25,7 @@ def test_the_installed_command_answers() -> None:
 
 @pytest.mark.parametrize(
     ("command", "words"),
-    [("steer", "half way"), ("sweep", "the positive prompt"), ("demo", "1 and 4"), ("reproduce", "all")],
+    [("steer", "half way"), ("sweep", "the positive prompt"), ("demo", "1 and 4, or 2"), ("reproduce", "all")],
 )
 def test_help_tells_the_defaults_that_are_found_later(typed, monkeypatch, capsys, command: str, words: str) -> None:
     monkeypatch.setenv("COLUMNS", "200")

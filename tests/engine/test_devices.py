@@ -110,6 +110,7 @@ def pair(architecture: str, kind: str) -> tuple[Any, Any]:
     there = deepcopy(here)
     move(there, "pretend:0")
     there.cfg.device = "pretend:0"
+    vars(there)["copied_from"] = here  # a copied bridge of TransformerLens 3.9 refers to the original's parts weakly
     return there, here
 
 

@@ -329,6 +329,7 @@ def test_kl_splits_into_disruption_and_effect(any_model: Any) -> None:
 def test_impossible_tokens_do_not_spoil_sums(any_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Padding of a vocabulary may have logit −inf: it has probability 0 and counts for nothing."""
     b_U = any_model.unembed.b_U if hasattr(any_model.unembed, "b_U") else any_model.unembed.bias
+    # A vector knows the weights of the model that it is declared for, and these change.
     before = b_U[-5:].clone()
     with torch.no_grad():
         b_U[-5:] = -torch.inf
