@@ -12,6 +12,7 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, Site, for_one_thread, heads_at, require_model, stamp
 from steerlens.steering.chats import is_chat, template_hash
 from steerlens.steering.extraction.activations import Layers, activations, which_layers
+from steerlens.steering.extraction.stream_norms import warn_of_long_ones
 from steerlens.steering.pairs import PromptPair
 from steerlens.steering.prompts import PromptLike, is_one_prompt, plain_prompt, prompt_text
 from steerlens.steering.vectors import SteeringVector
@@ -60,6 +61,7 @@ def actadd(
     `h₊`, `h₋` are the activations of the two prompts at `blocks.{layer}.hook_resid_pre`, the shorter one padded on
     the right (arXiv 2308.10248, Algorithm 1). Positions before the first token that differs, BOS among them, are
     exactly 0: a causal model cannot tell the prompts apart there. For several pairs it is the mean of their vectors.
+    A warning tells of a vector that is more than three times as long as the residual stream is at its layer.
 
     Args:
         positive: p₊ (a text, a chat or token ids), or a whole PromptPair, or several with the same number of tokens
@@ -106,6 +108,7 @@ def actadd(
         )
         for one, rows in found.items()
     }
+    warn_of_long_ones(model, vectors.values(), stacklevel=3)  # of the caller, behind `for_one_thread`
     return vectors[chosen[0]] if layer is not None else vectors
 
 
