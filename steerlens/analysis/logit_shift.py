@@ -1,4 +1,4 @@
-"""`logit_shift`: the next tokens that steering made likelier and unlikelier, and by how much."""
+"""`logit_shift`: the next tokens that steering made more or less likely, and by how much."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def shift_page(
     *,
     command: str | None = None,
 ) -> Page:
-    """Which next tokens steering made likelier and unlikelier.
+    """Which next tokens steering made more and less likely.
 
     Args:
         frame, summary, mean_frame, settings: those of a `LogitShift`.

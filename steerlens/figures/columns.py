@@ -78,7 +78,7 @@ def choose(
 
 
 def one_each(frame: pd.DataFrame, figure: str, columns: Sequence[str]) -> None:
-    """Nothing, if every combination of `columns` occurs once; else an error that names the first to repeat."""
+    """Raise an error that names the first repeated combination of `columns`, if there is one."""
     repeated = frame.duplicated(list(columns))
     if repeated.any():
         row = frame.loc[repeated.idxmax()]

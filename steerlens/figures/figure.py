@@ -1,4 +1,4 @@
-"""`Figure`: a plotly figure that keeps to itself: no button that uploads it, no logo, wherever it is shown."""
+"""`Figure`: a plotly figure without a button that uploads it and without a logo, wherever it is shown."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def axis_title(metric: str, kind: str) -> str:
 
 
 def value_text(value: float, kind: str) -> str:
-    """A metric's value in the manner of its kind: per cent for shares, else digits and the unit."""
+    """A metric's value written by its kind: per cent for shares, else digits and the unit."""
     if kind == "share":
         return theme.percent(value)
     return theme.number(value) + ("" if kind == "mean" else f" {theme.escape(kind)}")
@@ -32,7 +32,7 @@ def value_lines(entry: Any, kind: str) -> list[str]:
 
 
 def tick_format(kind: str) -> dict[str, Any]:
-    """Axis settings that write a metric's ticks in the manner of its kind."""
+    """Axis settings that write a metric's ticks by its kind."""
     return {"tickformat": ",.0%"} if kind == "share" else {}
 
 

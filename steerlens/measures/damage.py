@@ -1,4 +1,4 @@
-"""Effect and damage of conditions side by side: how often on topic, and what the text lost in fluency for it."""
+"""Effect and damage of conditions side by side: how often on topic, and at what cost in fluency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics on a frame of completions: looked at before anything is sampled, and losing nothing if one fails later."""
+"""Metrics on a frame of completions: checked before anything is sampled, and losing nothing if one fails later."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MetricFailed(SteerlensError):
 
 
 def check_metrics(metrics: object) -> tuple[Metric, ...]:
-    """The metrics, each tried on a few texts; for the door, before an hour of sampling.
+    """The metrics, each tried on a few texts, before an hour of sampling.
 
     Raises:
         SteerlensError: something that is no metric, two of one name, one that fails on a text or gives other than a

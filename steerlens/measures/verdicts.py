@@ -1,4 +1,4 @@
-"""Verdicts: what a sweep's numbers say of each condition, in words, after correction for how many were tried."""
+"""Verdicts: what a sweep's numbers say about each condition, in words, corrected for the number tried."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PAIR = ["prompt", "sample"]
 def verdicts(
     frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"], *, margin: float = MARGIN
 ) -> pd.DataFrame:
-    """One row per steered condition: what can be said of it.
+    """One row per steered condition: what can be said about it.
 
     Success is on topic AND fluent (`steerlens.measures.damage.success`). Completions are paired by prompt and sample
     number with the unsteered ones, the random vector of the same layer and coefficient, and prompting, as far as the

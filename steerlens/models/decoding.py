@@ -3,7 +3,7 @@
 A *unit* is one prompt under one condition; its samples are rows next to each other. Three ways of decoding give the
 same logits. `PrefixDecoder` keeps a unit's keys and values once, whatever the number of samples, and writes new ones in
 place (shared-prefix attention, as in Hydragen, arXiv 2402.05099); it walks the blocks of a HookedTransformer by itself,
-so it is for models on which nobody hangs a hook. `CacheDecoder` is for all others, `WholeDecoder` for no cache at all.
+so it is for models without hooks. `CacheDecoder` is for all others, `WholeDecoder` for decoding without a cache.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ _KEPT = "_steerlens_end_ids"
 
 
 def keep_end_ids(model: Any, hf_model: Any) -> None:
-    """Writes down on a converted model which tokens end the text of the original; a bridge has the original itself."""
+    """Record on a converted model which tokens end the original's text; a bridge has the original itself."""
     model.__dict__[_KEPT] = _of_settings(hf_model)
 
 

@@ -1,4 +1,4 @@
-"""One thread at a time works with a model: what hangs on it while one works would change what another computes."""
+"""One thread at a time works with a model: hooks that one thread puts on it would change what another computes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ R = TypeVar("R")
 def one_at_a_time(model: Any) -> Iterator[None]:
     """The model belongs to this thread until the block ends; other threads that come here wait. Blocks may be nested.
 
-    It holds for what this package does. Whoever calls the model himself from another thread meanwhile gets what hangs
-    on it: that cannot be prevented from here.
+    This covers only what this package does. Another thread that calls the model directly in the meantime runs with its
+    hooks: that cannot be prevented from here.
     """
     with _lock_of(model).held():
         yield

@@ -219,8 +219,8 @@ class _Keys:
 def walkable(model: HookedModel, *, longest: int) -> bool:
     """Whether `PrefixDecoder` gives what the model's own forward gives, for sequences of up to `longest` tokens.
 
-    False for bridges, for models that anybody has hung a hook on (it would not be called), and for the rarer kinds of
-    attention and normalisation, which are left to TransformerLens.
+    False for bridges, for models with hooks on them (they would not be called), and for the rarer kinds of attention
+    and normalisation, which are left to TransformerLens.
     """
     if is_bridge(model):
         return False

@@ -14,7 +14,7 @@ import torch
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without TransformerLens' greetings and deprecation notes, which tell a steerlens user nothing to act on."""
+    """Without TransformerLens' greetings and deprecation notes, on which a steerlens user cannot act."""
     from transformers.utils import logging as hf_logging
 
     logger = logging.getLogger()
@@ -33,7 +33,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def same_random_state() -> Iterator[None]:
-    """With the random state of before afterwards, PyTorch's (on the CPU) and Python's."""
+    """Restore the random state afterwards, PyTorch's (on the CPU) and Python's."""
     state = random.getstate()
     try:
         with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Running a model: where a pass stands, key-value caches, live hooks. HookedTransformer and bridge differ only here.
+"""Running a model: the state of a pass, key-value caches, live hooks. HookedTransformer and bridge differ only here.
 
 A *row* is one sequence of a batch. Batches are padded on the left or right and come with an attention mask
 [batch pos] of ones (real) and zeros (padding); a row's position 0 is its first real token.
@@ -29,7 +29,7 @@ def resid_pre_hook(layer: int) -> str:
 
 @dataclass(frozen=True)
 class ForwardState:
-    """Where the forward pass now running stands.
+    """The state of the forward pass now running.
 
     Attributes:
         offset: positions already in the key-value cache (0 without one, and at prefill).

@@ -38,7 +38,7 @@ def site_hook(layer: int, site: Site) -> str:
 
 
 def check_site(site: str) -> None:
-    """Nothing, if there is a site of that name; raises SteerlensError otherwise."""
+    """Raise SteerlensError unless there is a site of that name."""
     if not isinstance(site, str) or site not in SITES:
         raise SteerlensError(f"site {site!r} is unknown; use one of {', '.join(SITES)}")
 
@@ -49,12 +49,12 @@ def site_width(model: HookedModel, site: Site) -> int:
 
 
 def heads_at(model: HookedModel, site: Site) -> int:
-    """Into how many parts an activation falls at a site: the model's heads at `"z"`, else 1."""
+    """Into how many parts an activation is divided at a site: the model's heads at `"z"`, else 1."""
     return int(model.cfg.n_heads) if site == "z" else 1
 
 
 def require_site(model: HookedModel, site: Site) -> None:
-    """Nothing, if the model's blocks have such a place.
+    """Check that the model's blocks have such a place.
 
     Raises:
         SteerlensError: they do not; the message names those that they have.

@@ -103,7 +103,7 @@ def live_and_origin(model: HookedModel) -> tuple[WeightSketch, WeightSketch | No
     if note is not None and note.key == key and note.live is not None:
         return note.live, note.origin
     live = sketch_weights(weights_of(model))
-    # Moved, cast or copied weights have another key and are still the same; where nobody knew them before, it must do.
+    # Moved, cast or copied weights have another key but are the same: compare their sketches, if both are known.
     origin = note.origin if note and (note.key == key or (note.live and note.live.differs(live) is False)) else None
     vars(model)[_NOTE] = _Note(key, live, origin)
     return live, origin

@@ -70,7 +70,7 @@ def _sections(page: Page) -> Iterator[str]:
         yield f"<section id=settings><h2>Settings</h2><dl class=settings>{items}</dl></section>"
     if page.command:
         yield (
-            "<section id=command><h2>To repeat this</h2><div class=command>"
+            "<section id=command><h2>To reproduce this</h2><div class=command>"
             f"<pre><code>{html.escape(page.command)}</code></pre>"
             "<button type=button id=copy>Copy</button></div></section>"
         )

@@ -1,4 +1,4 @@
-"""`Page`: what a page says, as plain data: its maker does not draw it, and who draws it does not know what it is of."""
+"""`Page`: the content of a page as plain data: its author does not draw it, and its renderer knows no result type."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Completions:
     """Completions side by side as a page shows them.
 
     Attributes:
-        shown: what everybody sees.
+        shown: what is always visible.
         heading: over it, where a page has several.
         lines: what to know first, a paragraph each.
         folded: more of them, behind a line to click on (`folded_title`).
@@ -52,7 +52,7 @@ class Page:
         tables: caption to frame; floats are shortened, missing values dashed.
         completions: texts side by side.
         settings: model, versions, seed, hash …: whatever it takes to repeat it.
-        command: what to type to get the same again, shell or Python.
+        command: what to type to reproduce it, shell or Python.
     """
 
     title: str

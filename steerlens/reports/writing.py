@@ -1,4 +1,4 @@
-"""Writing a page: the place is checked first, the file appears whole or not at all."""
+"""Writing a page: the path is checked first, and the file is written whole or not at all."""
 
 from __future__ import annotations
 

@@ -30,4 +30,4 @@ def test_what_it_asks_for(typed: Callable[..., int], tmp_path: Path, monkeypatch
 
 def test_another_name(typed: Callable[..., int], capsys) -> None:
     assert typed("get", "gpt2") == 2
-    assert "nothing is called 'gpt2' here; steerlens get smollm2" in capsys.readouterr().err
+    assert "nothing is called 'gpt2' here; use steerlens get smollm2" in capsys.readouterr().err

@@ -116,7 +116,7 @@ def test_an_interruption_says_what_is_kept(typed: Callable[..., int], monkeypatc
 
     monkeypatch.setattr(suite, "EXPERIMENTS", {"overhead": suite.Experiment(stopped, {}, seeded=False)})
     assert typed("reproduce", "overhead", "--out", str(tmp_path)) == 130
-    assert "steerlens: interrupted; what is finished is kept; the same command goes on" in capsys.readouterr().err
+    assert "steerlens: interrupted; what is finished is kept; the same command resumes" in capsys.readouterr().err
     monkeypatch.setattr("steerlens.figures.completions_side_by_side", stopped)
     assert typed("steer", "Love", "Hate", *QUICK) == 130
     assert "steerlens: interrupted; nothing was written" in capsys.readouterr().err

@@ -124,7 +124,7 @@ def test_auc_counts_pairs_in_order() -> None:
     ("contrast", "options", "words"),
     [
         ([("a", "b")], {}, "contrast must be a ContrastSet, got list"),
-        (sl.ContrastSet.of([("a", "b"), ("c", "d")]), {}, "1 text of a class is too little"),
+        (sl.ContrastSet.of([("a", "b"), ("c", "d")]), {}, "1 text of a class is too few"),
         (CONTRAST, {"kind": "svm"}, "kind='svm' is unknown"),
         (CONTRAST, {"held_out": 0}, "held_out must be a share between 0 and 1"),
         (CONTRAST, {"token": "none"}, "token='none' is unknown"),
