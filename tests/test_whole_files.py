@@ -115,7 +115,7 @@ class TestOfPosix:
         check_place(pipe)  # does not wait for a reader
         reader.start()
         write_whole(pipe, "through")
-        reader.join(timeout=60)
+        reader.join(timeout=300)
         assert got == ["through"] and stat.S_ISFIFO(os.stat(pipe).st_mode)
 
     def test_what_this_process_has_open_is_written_in_place(self, tmp_path: Path) -> None:

@@ -92,22 +92,6 @@ def test_a_move_of_the_layer_computes_no_more_than_it_must(explorer: Explorer, m
     assert len(calls["actadd"]) == 1
 
 
-def test_the_time_of_a_move(explorer: Explorer) -> None:
-    """Meant to be under 0.3 s on one core; asserted loosely, because a busy machine is no fault of the explorer."""
-    times: dict[str, list[float]] = {"layer": [], "coefficient": []}
-    n_layers = explorer.numbers.model.cfg.n_layers
-    for step in range(8):
-        for name, control, value in (("layer", "layer", step % n_layers), ("coefficient", "coeff", 0.5 + step)):
-            explorer.controls[control].unobserve_all()
-            explorer.controls[control].value = value
-            begin = time.perf_counter()
-            explorer._draw_shift()  # what is drawn at once; the layer effect waits until the slider rests
-            times[name].append(time.perf_counter() - begin)
-    for name, taken in times.items():
-        print(f"a move of the {name}: median {np.median(taken) * 1000:.0f} ms, largest {max(taken) * 1000:.0f} ms")
-        assert np.median(taken) < 3.0
-
-
 def test_moves_in_a_row_are_drawn_once(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     shifts, effects = counted(monkeypatch, "logit_shift"), counted(monkeypatch, "layer_effect")
 

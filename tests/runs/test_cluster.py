@@ -144,11 +144,9 @@ def test_ray_is_not_installed(any_model: Any, monkeypatch) -> None:
 def test_a_cluster_out_of_reach(any_model: Any, monkeypatch, tmp_path: Path, address: str) -> None:
     assert not ray.is_initialized()
     monkeypatch.setenv("RAY_ADDRESS", address)
-    started = time.perf_counter()
     with pytest.raises(sl.SteerlensError, match=f"cannot reach the Ray cluster at {address}") as error:
         sl.sweep(any_model, PAIR, PROMPT, **SETTINGS, engine="ray", store=tmp_path / "runs.sqlite")
     assert "\n" not in str(error.value)
-    assert time.perf_counter() - started < 15
     assert not ray.is_initialized()
 
 
