@@ -6,7 +6,7 @@ from typing import Any
 
 from steerlens.explorer.view import View
 
-_PLACES = ("front", "mid", "back", "last", "all", "index")
+PLACES = ("front", "mid", "back", "last", "all", "prompt", "from_last", "user", "index")
 _ORDERS = {"KL divergence (its part)": "kl", "log-probability": "shift", "probability": "prob"}
 _MEASURES = {
     "effectiveness on the words": "effectiveness",
@@ -17,8 +17,14 @@ _MEASURES = {
 }
 
 
-def make_controls(widgets: Any, view: View, *, n_layers: int, coeffs: tuple[float, float]) -> dict[str, Any]:
-    """The input widgets by name, set to the view."""
+def make_controls(
+    widgets: Any, view: View, *, n_layers: int, coeffs: tuple[float, float], chats: bool
+) -> dict[str, Any]:
+    """The input widgets by name, set to the view.
+
+    Args:
+        chats: whether the model's tokenizer has a chat template; without one the box for it cannot be ticked.
+    """
 
     # Text is taken when Enter is pressed or the field is left: a pair is not extracted at every letter.
     def text(value: str, description: str, width: str) -> Any:
@@ -26,18 +32,21 @@ def make_controls(widgets: Any, view: View, *, n_layers: int, coeffs: tuple[floa
         return widgets.Text(value, description=description, continuous_update=False, layout=layout, style=style)
 
     style, wide = {"description_width": "initial"}, {"width": "380px"}
-    places = view.placement if view.placement in _PLACES else "index"
+    places = view.placement if view.placement in PLACES else "index"
     index = view.placement if places == "index" else 0
     return {
         "positive": text(view.pair.positive, "towards", "230px"),
         "negative": text(view.pair.negative, "away from", "230px"),
         "prompt": text(view.prompt, "prompt", "480px"),
+        "chat": widgets.Checkbox(
+            view.chat, description="chat", disabled=not chats, indent=False, layout={"width": "80px"}
+        ),
         "layer": widgets.IntSlider(view.layer, min=0, max=n_layers - 1, description="layer", layout=wide, style=style),
         "coeff": widgets.FloatSlider(
             view.coeff, min=coeffs[0], max=coeffs[1], step=0.5, description="coefficient", layout=wide, style=style
         ),
         "placement": widgets.Dropdown(
-            options=_PLACES, value=places, description="place", layout={"width": "150px"}, style=style
+            options=PLACES, value=places, description="place", layout={"width": "150px"}, style=style
         ),
         "index": widgets.IntText(
             index,

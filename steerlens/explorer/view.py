@@ -12,7 +12,9 @@ from steerlens.analysis.logit_shift import By, LogitShift, logit_shift
 from steerlens.engine import generate
 from steerlens.models import HookedModel, is_bridge, stamp
 from steerlens.steering import Injection, Placement, PromptPair, SteeringVector, actadd
+from steerlens.steering.chats import Message
 from steerlens.steering.placement import takes_one_position
+from steerlens.steering.prompts import PromptLike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +34,7 @@ class View:
         by: which tokens count as moved most (see `logit_shift`).
         measure: what is drawn against the layer (see `layer_effect`).
         n, max_new_tokens, seed: of the completions.
+        chat: whether the prompt is a user's turn in a chat, which the model answers.
     """
 
     pair: PromptPair
@@ -45,11 +48,22 @@ class View:
     n: int = 3
     max_new_tokens: int = 40
     seed: int = 0
+    chat: bool = False
 
     @property
     def one_position(self) -> bool:
         """Whether the placement takes a single row of the vector."""
         return takes_one_position(self.placement)
+
+    @property
+    def given(self) -> tuple[str, bool]:
+        """What the prompt is a function of."""
+        return self.prompt, self.chat
+
+    @property
+    def asked(self) -> PromptLike:
+        """The prompt as the package's functions take it."""
+        return [Message("user", self.prompt)] if self.chat else self.prompt
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -59,13 +73,13 @@ class View:
     @property
     def by_layer(self) -> tuple[Hashable, ...]:
         """What the figure by layer depends on: not on the layer that is chosen."""
-        return (self.pair, self.prompt, self.coeff, self.placement, self.words, self.measure)
+        return (self.pair, self.given, self.coeff, self.placement, self.words, self.measure)
 
     @property
     def sampled(self) -> tuple[Hashable, ...]:
         """What the completions depend on: after a change of anything else they still hold."""
         return (
-            *(self.pair, self.prompt, self.layer, self.coeff, self.placement),
+            *(self.pair, self.given, self.layer, self.coeff, self.placement),
             *(self.n, self.max_new_tokens, self.seed),
         )
 
@@ -81,7 +95,9 @@ class View:
             "",
             _load_line(model),
             _call("pair = sl.PromptPair", _quoted(self.pair.positive), _quoted(self.pair.negative), *pad),
-            f"prompt = {_quoted(self.prompt)}",
+            f"prompt = {_quoted(self.prompt)}"
+            if not self.chat
+            else _call("prompt = ", f'{{"role": "user", "content": {_quoted(self.prompt)}}}', brackets="[]"),
             'vectors = sl.actadd(model, pair, layers="all")',
         ]
         if self.one_position:
@@ -128,23 +144,23 @@ class Numbers:
 
     def shift(self, view: View) -> LogitShift:
         """`logit_shift` of the view."""
-        key = ("shift", view.pair, view.prompt, view.layer, view.coeff, view.placement, view.words, view.by)
+        key = ("shift", view.pair, view.given, view.layer, view.coeff, view.placement, view.words, view.by)
         return self._once(
             key,
             lambda: logit_shift(
-                self.model, view.prompt, self.injection(view), by=view.by, follow=view.wanted, pieces="first"
+                self.model, view.asked, self.injection(view), by=view.by, follow=view.wanted, pieces="first"
             ),
         )
 
     def effect(self, view: View) -> LayerEffect:
         """`layer_effect` of the view, whatever its layer."""
-        key = ("effect", view.pair, view.prompt, view.coeff, view.placement, view.words)
+        key = ("effect", view.pair, view.given, view.coeff, view.placement, view.words)
         return self._once(
             key,
             lambda: layer_effect(
                 self.model,
                 self.vectors(view),
-                view.prompt,
+                view.asked,
                 view.wanted,
                 coeffs=view.coeff,
                 placement=view.placement,
@@ -158,7 +174,7 @@ class Numbers:
             ("completions", *view.sampled),
             lambda: generate(
                 self.model,
-                view.prompt,
+                view.asked,
                 [None, self.injection(view)],
                 n=view.n,
                 max_new_tokens=view.max_new_tokens,
@@ -188,10 +204,11 @@ def _load_line(model: HookedModel) -> str:
     return line if mark.name == "demo" else f"{line}  # or the model that the explorer was given"
 
 
-def _call(start: str, *arguments: str) -> str:
-    """A call on one line, or its arguments on a line of their own where that would be too long."""
-    line = f"{start}({', '.join(arguments)})"
-    return line if len(line) <= 96 else f"{start}(\n    {', '.join(arguments)},\n)"
+def _call(start: str, *arguments: str, brackets: str = "()") -> str:
+    """A call (or a list) on one line, or its arguments on a line of their own where that would be too long."""
+    begin, end = brackets[0], brackets[1]
+    line = f"{start}{begin}{', '.join(arguments)}{end}"
+    return line if len(line) <= 96 else f"{start}{begin}\n    {', '.join(arguments)},\n{end}"
 
 
 def _quoted(text: str) -> str:

@@ -13,14 +13,16 @@ from typing import Any
 
 from steerlens.analysis.layer_effect import LayerEffect
 from steerlens.analysis.logit_shift import LogitShift
+from steerlens.arguments import flag
 from steerlens.errors import SteerlensError
-from steerlens.explorer.controls import make_controls, split_words
+from steerlens.explorer.controls import PLACES, make_controls, split_words
 from steerlens.explorer.panels import code_panel_class, figures_class
 from steerlens.explorer.view import Numbers, View
 from steerlens.extras import needs
 from steerlens.figures import completions_side_by_side, theme
 from steerlens.models import HookedModel, require_model
 from steerlens.steering import Injection, Placement, PromptPair
+from steerlens.steering.chats import template_hash
 
 # A slider that is dragged sends a value every few milliseconds. Moves are collected for this long, then drawn once …
 _SHIFT_DELAY = 0.04
@@ -40,6 +42,7 @@ def explore(
     placement: Placement = "front",
     words: str | Sequence[str] = "love, hate",
     coeffs: tuple[float, float] = (-20.0, 20.0),
+    chat: bool = False,
 ) -> Explorer:
     """A Jupyter widget: pair, prompt, layer, coefficient and place in; next-token shift, layer effect, completions out.
 
@@ -51,10 +54,12 @@ def explore(
         pair, prompt, layer, coeff, placement: what it shows first; the middle layer by default.
         words: the next words to follow, without their leading space: "love, hate" or a list.
         coeffs: the ends of the coefficient slider.
+        chat: the prompt is a user's turn in a chat, which the model answers; for models with a chat template.
 
     Raises:
-        SteerlensError: no model of TransformerLens, a layer or coefficient off its slider, a package of the extra
-            "notebook" missing. What is typed into the widget later shows its errors there.
+        SteerlensError: no model of TransformerLens, a layer or coefficient off its slider, a placement that it does not
+            offer, a chat without a chat template, a package of the extra "notebook" missing. What is typed
+            into the widget later shows its errors there.
     """
     require_model(model)
     if not isinstance(pair, PromptPair):
@@ -65,8 +70,14 @@ def explore(
         raise SteerlensError(f"layer {layer} is out of range for a model of {n_layers} layers; use 0 to {n_layers - 1}")
     if not coeffs[0] <= coeff <= coeffs[1]:
         raise SteerlensError(f"coeff = {coeff} is off the slider from {coeffs[0]} to {coeffs[1]}; pass coeffs=")
+    if isinstance(placement, str) and placement not in PLACES:
+        raise SteerlensError(
+            f"placement {placement!r} is none of the explorer's: {', '.join(PLACES[:-1])}, or an index"
+        )
+    if flag("chat", chat) and not template_hash(model):
+        raise SteerlensError("this model's tokenizer has no chat template; leave chat=False, or set one")
     named = tuple(split_words(words) if isinstance(words, str) else words)
-    return Explorer(Numbers(model), View(pair, prompt, layer, float(coeff), placement, named), coeffs)
+    return Explorer(Numbers(model), View(pair, prompt, layer, float(coeff), placement, named, chat=chat), coeffs)
 
 
 class Explorer:
@@ -90,7 +101,13 @@ class Explorer:
         self._effect_drawn: tuple[object, ...] = ()
         self._completed: View | None = None
         self._errors: dict[str, str] = {}
-        self.controls = make_controls(widgets, view, n_layers=int(numbers.model.cfg.n_layers), coeffs=coeffs)
+        self.controls = make_controls(
+            widgets,
+            view,
+            n_layers=int(numbers.model.cfg.n_layers),
+            coeffs=coeffs,
+            chats=bool(template_hash(numbers.model)),
+        )
         self.shift_figure, self.effect_figure = theme.new_figure(), theme.new_figure()
         self._figures = new_figures(figures=["{}", "{}"], stale=[False, False])
         self._status, self._error = widgets.HTML(), widgets.HTML()
@@ -123,6 +140,7 @@ class Explorer:
             n=value["n"],
             max_new_tokens=value["max_new_tokens"],
             seed=value["seed"],
+            chat=value["chat"],
         )
 
     @property
@@ -274,7 +292,7 @@ class Explorer:
         )
         whole = widgets.VBox(
             [
-                row("positive", "negative", "prompt"),
+                row("positive", "negative", "prompt", "chat"),
                 row("layer", "coeff", "placement", "index"),
                 row("words", "by", "measure"),
                 self._status,

@@ -257,6 +257,40 @@ def test_the_code_does_the_same(monkeypatch: pytest.MonkeyPatch, moves: dict[str
     assert explorer._code.code == explorer.code, "the panel shows it"
 
 
+def test_a_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = sl.load_model("demo")
+    template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
+    monkeypatch.setattr(model.tokenizer, "chat_template", template, raising=False)
+    explorer = sl.explore(model, prompt="I hate you", layer=2, chat=True)
+    explorer.controls["n"].value, explorer.controls["max_new_tokens"].value = 2, 4
+    chat, vector = [{"role": "user", "content": "I hate you"}], 5 * sl.actadd(model, "Love", "Hate", layer=2)
+    assert explorer.shift.summary["kl"].tolist() == sl.logit_shift(model, chat, vector).summary["kl"].tolist()
+    explorer.complete()
+    assert "user: I hate you" in explorer.completions_html
+    names: dict[str, Any] = {}
+    monkeypatch.setattr(go.Figure, "show", lambda figure, **options: None)
+    monkeypatch.setattr(sl, "load_model", lambda name: model)
+    exec(compile(explorer.code, "as code", "exec"), names)
+    assert names["prompt"] == chat
+    assert explorer.numbers.completions(explorer.view).equals(names["completions"])
+    as_chat = explorer.shift.summary["kl"].tolist()
+    explorer.controls["chat"].value = False
+    assert explorer.shift.summary["kl"].tolist() != as_chat, "nothing that is kept is mistaken for the other"
+    assert "steerlens-stale" in explorer._completions._dom_classes
+    explorer.controls["placement"].value = "user"
+    assert "no words of role" in explorer.error
+    explorer.controls["chat"].value = True
+    assert explorer.error == ""
+
+
+def test_no_chat_without_a_template(demo: Any, explorer: Explorer) -> None:
+    assert explorer.controls["chat"].disabled
+    with pytest.raises(sl.SteerlensError, match="no chat template"):
+        sl.explore(demo, chat=True)
+    with pytest.raises(sl.SteerlensError, match="none of the explorer's: front"):
+        sl.explore(demo, placement="assistant")
+
+
 def test_the_code_names_how_the_model_was_loaded(any_model: Any) -> None:
     made = sl.explore(any_model, ("Love", "Hate"), "I hate you", words="love")
     assert "or the model that the explorer was given" in made.code
