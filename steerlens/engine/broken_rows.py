@@ -1,7 +1,8 @@
 """Rows of logits without a distribution: those that hold NaN or `+inf`, or nothing but `-inf`.
 
 (A single `-inf` is fine: it means "never".) Drawing from a broken row raises an error, on the CPU at once; elsewhere
-that would need a synchronisation, so the row's token is `NO_TOKEN` instead. Measuring one gives NaN, never a number:
+that would need a synchronisation, so the row's token is `NO_TOKEN` instead. A job of completions marks such rows and
+goes on with the others (`next_tokens_where_any`, `warn_of_lost`). Measuring one gives NaN, never a number:
 `Gate` checks every pass that yields logits. The largest logit is enough to tell: NaN and `+inf` win any maximum, and
 `-inf` wins only if there is nothing else.
 """
@@ -20,6 +21,12 @@ from steerlens.errors import SteerlensError
 
 NO_TOKEN = -1
 """The "token" of a row without a distribution, where raising an error would need a synchronisation."""
+
+
+_INSTEAD = "use a smaller coefficient, or load the model in float32"
+_UNSTEERED = (
+    "the unsteered model's own logits hold NaN or infinity; load it with dtype='float32', or look at its weights"
+)
 
 
 class BrokenRow(SteerlensError):
@@ -58,19 +65,34 @@ class Gate:
             return
         leaves = set(self._broken.nonzero()[:, 0].tolist())
         if self._unsteered in leaves:
-            raise SteerlensError(
-                "the unsteered model's own logits hold NaN or infinity; load it with dtype='float32', or look at its "
-                "weights"
-            )
+            raise SteerlensError(_UNSTEERED)
         if leaves:
             numbers = [number for number, leaf in enumerate(leaf_of) if leaf in leaves]
             several = f"{', '.join(map(str, numbers[:8]))}{', …' if len(numbers) > 8 else ''}"
             warnings.warn(
                 f"steering overflows the model under condition {several} (of {len(leaf_of)}, from 0): its numbers are "
-                "NaN; use a smaller coefficient, or load the model in float32",
+                f"NaN; {_INSTEAD}",
                 RuntimeWarning,
                 stacklevel=3,
             )
+
+
+def refuse_unsteered(tokens: Int64[Tensor, "sample new"]) -> None:
+    """Raise if the unsteered model itself had no token to draw: there is nothing to compare with."""
+    if bool((tokens == NO_TOKEN).any()):
+        raise SteerlensError(_UNSTEERED)
+
+
+def warn_of_lost(lost: Sequence[str]) -> None:
+    """A warning that names the conditions with completions that are none, if there are any."""
+    if lost:
+        several = f"{', '.join(lost[:8])}{', …' if len(lost) > 8 else ''}"
+        warnings.warn(
+            f"steering overflows the model under {several}: completions without text, whose measures are NaN; "
+            f"{_INSTEAD}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def settled(tokens: Int64[Tensor, "batch"], largest: Float[Tensor, "batch"]) -> Int64[Tensor, "batch"]:

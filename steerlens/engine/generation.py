@@ -9,6 +9,7 @@ from typing import Unpack
 import pandas as pd
 
 from steerlens.arguments import flag, whole_number
+from steerlens.engine.broken_rows import warn_of_lost
 from steerlens.engine.sampling import Completions, sample
 from steerlens.engine.sampling_settings import (
     Sampling,
@@ -18,7 +19,7 @@ from steerlens.engine.sampling_settings import (
 )
 from steerlens.engine.stopping import Stops
 from steerlens.engine.surprise import completion_surprise
-from steerlens.errors import SteerlensError
+from steerlens.errors import SteerlensError, visible
 from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.progress import progress_bar
 from steerlens.steering.conditions import Condition, Steering, as_conditions, check_conditions
@@ -76,7 +77,8 @@ def generate(
     Returns:
         Columns: condition (number in the order given), label, layer (<NA> for none or several), coeff, placement,
         prompt (a chat as "role: content" lines), sample, completion (text without the prompt and without what ended
-        it), n_tokens, finished (reached its end), seed; with
+        it), n_tokens, finished (reached its end), seed. Where steering overflows the model, a warning names the
+        condition, and its completions are "", with n_tokens 0 and not finished; the others stand. With
         `surprise` also surprise (mean −log p of its tokens under the unsteered model, nats; NaN without tokens).
         `frame.attrs["receipts"]` lists what was injected where, `frame.attrs["dtype"]` names the model's.
 
@@ -109,6 +111,7 @@ def generate(
         )
         bar.update(total - bar.n)  # completions that ended early
     frame = completions_frame(model, given, conditions, done, seed=sampling.seed)
+    warn_of_lost(_without_text(conditions, done))
     if surprise:
         measured = completion_surprise(model, rows, done, batch_size=batch_size, memory_budget=memory_budget)
         frame.insert(frame.columns.get_loc("seed"), "surprise", measured.flatten().double().numpy())
@@ -175,8 +178,21 @@ def completions_frame(
     return frame
 
 
+def _without_text(conditions: Sequence[Condition], done: Completions) -> list[str]:
+    """The conditions with completions that are none, as a warning names them."""
+    lost = ((done.lengths == 0) & ~done.finished).flatten(1).any(1).tolist()
+    return [
+        f"{visible(condition.label):.60} ({'' if condition.layer is None else f'layer {condition.layer}, '}coefficient "
+        f"{condition.coeff:g})"
+        for number, condition in enumerate(conditions)
+        if lost[number]
+    ]
+
+
 def _completion(stops: Stops, ids: Sequence[int], length: int, read: Callable[[Sequence[int]], str]) -> str:
     """The text of a completion, without the stop text that ended it."""
+    if not length:
+        return ""
     if stops.texts:
         text = read(ids)
         place = stops.first_in(text)

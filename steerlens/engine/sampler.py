@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from steerlens.engine.broken_rows import refuse_broken, settled
+from steerlens.engine.broken_rows import NO_TOKEN, BrokenRow, refuse_broken, settled
 from steerlens.engine.nucleus import drawn_by_slice, drawn_by_slice_or_bins, drawn_by_sorting
 from steerlens.engine.sampling_settings import Sampling
 from steerlens.engine.token_counts import TokenCounts
@@ -88,6 +88,23 @@ def next_tokens(
     if logits.device.type == "cpu":
         return drawn_by_slice_or_bins(logits, sampling, uniforms, counts)
     return drawn_by_sorting(logits, sampling, uniforms, counts)
+
+
+def next_tokens_where_any(
+    logits: Float[Tensor, "batch vocab"],
+    sampling: Sampling,
+    uniforms: Float64[Tensor, "batch"],
+    counts: TokenCounts | None = None,
+) -> Int64[Tensor, "batch"]:
+    """`next_tokens`, with `NO_TOKEN` for rows that hold NaN or infinity: one broken row is not the others' loss."""
+    try:
+        return next_tokens(logits, sampling, uniforms, counts)
+    except BrokenRow:
+        broken = ~logits.amax(1).isfinite()
+        if not bool(broken.any()):  # the logits are sound: it is the temperature
+            raise
+        tokens = next_tokens(logits.masked_fill(broken[:, None], 0.0), sampling, uniforms, counts)
+        return torch.where(broken, NO_TOKEN, tokens)
 
 
 def may_be_guessed(sampling: Sampling) -> bool:

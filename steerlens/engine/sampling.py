@@ -15,10 +15,10 @@ from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from steerlens.engine.broken_rows import NO_TOKEN
+from steerlens.engine.broken_rows import NO_TOKEN, refuse_unsteered
 from steerlens.engine.budget import decode_rows, most_rows
 from steerlens.engine.random_streams import row_keys, uniforms
-from steerlens.engine.sampler import likely_tokens, may_be_guessed, next_tokens
+from steerlens.engine.sampler import likely_tokens, may_be_guessed, next_tokens_where_any
 from steerlens.engine.sampling_settings import Sampling
 from steerlens.engine.stopping import Stops, exempt_from_penalty
 from steerlens.engine.token_counts import TokenCounts
@@ -46,7 +46,7 @@ class Completions:
     Attributes:
         tokens: including those that ended a completion; after that, filled with an end-of-text id.
         lengths: tokens before the end (not counting the end itself, but counting a token in which a stop text begins).
-        finished: whether the completion ended by itself.
+        finished: whether the completion ended by itself. If not, and without a token, its logits overflowed.
         stops: where completions end.
         receipts: what was injected, per condition.
     """
@@ -83,9 +83,8 @@ def sample(
 ) -> Completions:
     """`sampling.n` completions of every prompt under every condition, in the order of the job.
 
-    A completion depends on (seed, prompt, sample number) and on its own logits, not on the batch size or on the other
-    rows; the same sample number draws the same random numbers under every condition, so differences between conditions
-    are paired.
+    A completion depends on (seed, prompt, sample number) and on its own logits, which the batch's shape changes by
+    rounding; the same sample number draws the same random numbers under every condition, so differences are paired.
 
     Args:
         prompts: token ids, BOS included.
@@ -96,7 +95,8 @@ def sample(
         on_tokens: called with the number of tokens drawn since the last call.
 
     Raises:
-        SteerlensError: a prompt and its completion exceed the model's context, or one row exceeds the memory budget.
+        SteerlensError: a prompt and its completion exceed the model's context, or one row exceeds the memory
+            budget; the unsteered model's logits are not finite.
     """
     notice_contention(model.cfg.device)
     n, max_new_tokens = sampling.n, sampling.max_new_tokens
@@ -135,9 +135,13 @@ def sample(
         )
         for unit, row in zip(batch, drawn, strict=True):
             tokens[unit.condition, unit.prompt, samples] = row
+            if not conditions[unit.condition].injections:
+                refuse_unsteered(row)
+    lost = (tokens == NO_TOKEN).any(-1)
+    tokens[lost] = stops.fill
     ends = torch.isin(tokens, torch.tensor(stops.ids, dtype=torch.long))
-    finished = ends.any(-1)
-    lengths = torch.where(finished, ends.long().argmax(-1), max_new_tokens)
+    finished = ends.any(-1) & ~lost
+    lengths = torch.where(finished, ends.long().argmax(-1), max_new_tokens).masked_fill(lost, 0)
     if stops.texts:
         _end_at_texts(model, prompts, stops, tokens, lengths, finished)
     receipts = tuple(tuple(part.receipt for part in parts) for parts in parts_of)
@@ -214,7 +218,7 @@ class _Rows:
     def after(self, drawn: Int[Tensor, " row"], ends: Int[Tensor, " ends"], fill: int) -> _Rows:
         """The rows with one more token each; those that have ended get `fill`."""
         drawn = torch.where(self.ended, fill, drawn)
-        ended = self.ended | (drawn[:, None] == ends).any(-1)
+        ended = self.ended | (drawn[:, None] == ends).any(-1) | (drawn == NO_TOKEN)
         counts = None if self.counts is None else self.counts.add(drawn)
         return replace(self, ended=ended, drawn=drawn, counts=counts)
 
@@ -280,7 +284,7 @@ def _sample_batch(
     while step < max_new_tokens:
         if step > 0:
             with _injecting(model, later, prompt_width=prompt_tokens.shape[1]):
-                # A broken row (NO_TOKEN, reported below) must not break the step of its neighbours.
+                # A broken row (NO_TOKEN) must not break the step of its neighbours.
                 logits = decoder.step(rows.drawn.clamp(min=0)).to(device)
         numbers = uniforms(rows.keys, step)
         # The first token is not guessed: drawing it again would take the prefill's logits.
@@ -288,7 +292,7 @@ def _sample_batch(
             drawn, certain = likely_tokens(logits, sampling, numbers, rows.counts)
             doubt = doubt | ~(certain | rows.ended).all()
         else:
-            drawn = next_tokens(logits, sampling, numbers, rows.counts)
+            drawn = next_tokens_where_any(logits, sampling, numbers, rows.counts)
         rows = rows.after(drawn, ends, stops.fill)
         result[rows.place, step] = rows.drawn
         step += 1
@@ -305,7 +309,9 @@ def _sample_batch(
             rows, step, guess, guessing = sure, sure_step, False, False
             continue
         if readers and step < max_new_tokens:
-            said = _stopped(stops, readers, result[rows.place, :step].tolist(), unit_of.tolist(), step - sure_step)
+            said = _stopped(
+                stops, readers, result[rows.place, :step].clamp(min=0).tolist(), unit_of.tolist(), step - sure_step
+            )
             rows = replace(rows, ended=rows.ended | torch.tensor(said, device=device))
         if stops and step < max_new_tokens:
             gone = int(rows.ended.sum())
@@ -315,10 +321,7 @@ def _sample_batch(
                 rows, unit_of = rows.select(kept), unit_of[kept.cpu()]
                 later = _on_their_rows(late, unit_of, device)
         sure, sure_step = rows, step
-    found = result.cpu()
-    if bool((found == NO_TOKEN).any()):
-        raise SteerlensError("the model's logits hold NaN or infinity; use a smaller coefficient or float32")
-    return rearrange(found, "(unit sample) new -> unit sample new", unit=units), guess
+    return rearrange(result.cpu(), "(unit sample) new -> unit sample new", unit=units), guess
 
 
 def _stopped(

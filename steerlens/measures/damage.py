@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from steerlens.errors import SteerlensError
+from steerlens.measures.measuring import lost, measured, texts_of
 from steerlens.measures.metrics import repetition
 from steerlens.measures.statistics import mean_interval, metric_interval, pareto_front
 
@@ -57,11 +58,14 @@ def effects(
         under the unsteered model) and extra_surprise (above the unsteered mean); repetition; ended (share that reached
         end of text); fluent (share); success (on topic AND fluent; for a mean metric the metric), each of effect,
         surprise, success with _low and _high; front and knee (steered conditions only, see `front_and_knee`).
+        NaN where steering overflowed the model.
     """
+    gone = lost(frame)
     data = frame.assign(
-        _fluent=fluent(frame, margin=margin).astype(float),
+        _fluent=pd.Series(fluent(frame, margin=margin), frame.index).astype(float).mask(gone),
         _success=success(frame, metric, kind, margin=margin),
-        _repetition=repetition()(frame["completion"]),
+        _repetition=measured(repetition(), texts_of(frame)),
+        _ended=frame["finished"].astype(float).mask(gone),
     )
     rows = []
     for key, group in data.groupby(_KEYS, sort=False, dropna=False):
@@ -74,7 +78,7 @@ def effects(
             row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
         row |= {
             "repetition": group["_repetition"].mean(),
-            "ended": group["finished"].mean(),
+            "ended": group["_ended"].mean(),
             "fluent": group["_fluent"].mean(),
         }
         rows.append(row)

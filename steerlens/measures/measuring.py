@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from steerlens.arguments import listed, shown
 from steerlens.errors import SteerlensError
@@ -59,9 +59,10 @@ def measure_completions(frame: pd.DataFrame, metrics: tuple[Metric, ...], *, kep
         MetricFailed: one fails; its `frame` holds what there is.
     """
     failures = []
+    completions = texts_of(frame)
     for metric in metrics:
         try:
-            frame[metric.column] = measured(metric, frame["completion"])
+            frame[metric.column] = measured(metric, completions)
         except Exception as error:  # whatever a user's function may raise
             failures.append(f"metric {metric.name!r} failed ({_told(error)})")
     if failures:
@@ -70,6 +71,18 @@ def measure_completions(frame: pd.DataFrame, metrics: tuple[Metric, ...], *, kep
             "error.frame`, or sys.last_value.frame in a notebook",
             frame,
         )
+
+
+def lost(frame: pd.DataFrame) -> Bool[np.ndarray, " completion"]:
+    """Which completions are none, because steering overflowed the model: no token, and yet not ended."""
+    if "n_tokens" not in frame or "finished" not in frame:
+        return np.zeros(len(frame), dtype=bool)
+    return ((frame["n_tokens"] == 0) & ~frame["finished"].astype(bool)).to_numpy()
+
+
+def texts_of(frame: pd.DataFrame) -> pd.Series:
+    """The completions of a frame, missing where they are none (see `lost`)."""
+    return frame["completion"].mask(lost(frame))
 
 
 def measured(metric: Metric, completions: pd.Series) -> Float[np.ndarray, " completion"]:

@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from steerlens.measures.damage import MARGIN, effects, fluent, success
+from steerlens.measures.measuring import lost
 from steerlens.measures.statistics import PairedDifference, paired_difference
 
 WORKS = "works"
@@ -20,6 +21,7 @@ LESS_THAN_PROMPTING = "works, but less than prompting"
 NO_BETTER_THAN_RANDOM = "no better than random"
 BREAKS = "breaks the text"
 NO_EFFECT = "no effect found"
+OVERFLOWS = "overflows"
 TOO_FEW = "too few samples to say"
 
 LEVEL = 0.05
@@ -48,11 +50,13 @@ def verdicts(
 
     The verdicts: "works" (more success than unsteered, and than random where that was run); "works, but less than
     prompting"; "no better than random"; "breaks the text" (on topic more often, but not in fluent text, or less than
-    half as often fluent as unsteered); "no effect found" (the interval leaves out a difference of 5 points); "too few
+    half as often fluent as unsteered); "overflows" (no logits, so no text: every number is NaN); "no effect found" (the interval leaves out a difference of 5 points); "too few
     samples to say".
     """
     data = frame.assign(
-        _success=success(frame, metric, kind, margin=margin), _fluent=fluent(frame, margin=margin).astype(float)
+        _success=success(frame, metric, kind, margin=margin),
+        _fluent=fluent(frame, margin=margin).astype(float),
+        _lost=lost(frame),
     ).drop_duplicates(["condition", *_PAIR])
     base, prompting = data[data["role"] == "unsteered"], data[data["role"] == "prompting"]
     random = data[data["role"] == "random"]
@@ -70,8 +74,9 @@ def verdicts(
             p=p,
             on_topic=topic,
             on_topic_p=topic_p,
-            over_random=_paired(group, control, "_success", kind) if len(control) else None,
-            over_prompting=_paired(group, prompting, "_success", kind) if len(prompting) else None,
+            over_random=_compared(group, control, kind),
+            over_prompting=_compared(group, prompting, kind),
+            lost=float(group["_lost"].mean()),
             fluent=float(group["_fluent"].mean()),
             fluent_base=float(base["_fluent"].mean()),
         )
@@ -119,11 +124,14 @@ class _Seen:
     on_topic_p: float
     over_random: PairedDifference | None
     over_prompting: PairedDifference | None
+    lost: float
     fluent: float
     fluent_base: float
 
     def verdict(self) -> tuple[str, str]:
         """The verdict and the sentence behind it."""
+        if self.lost == 1:
+            return OVERFLOWS, "steering overflows the model: there is no text; a smaller coefficient may do"
         gain = f"{_points(self.gain, self.kind)} against unsteered"
         if self.p < LEVEL and self.gain.estimate > 0:
             random, prompting = self.over_random, self.over_prompting
@@ -174,11 +182,17 @@ def samples_needed(first: float, second: float, *, level: float = LEVEL, power: 
 def _more_samples(group: pd.DataFrame, base: pd.DataFrame, kind: str, *, tried: int) -> object:
     """Further samples per prompt; <NA> where the difference seen points nowhere."""
     first, second = float(group["_success"].mean()), float(base["_success"].mean())
-    if kind != "share" or first <= second:
+    if kind != "share" or not first > second:
         return pd.NA
     needed = samples_needed(first, second, level=LEVEL / tried)
     prompts = group["prompt"].nunique()
     return max(math.ceil((needed - len(group)) / prompts), 1)
+
+
+def _compared(group: pd.DataFrame, control: pd.DataFrame, kind: Literal["share", "mean"]) -> PairedDifference | None:
+    """The difference of success from a control; None without one, or if it has no value for any of the pairs."""
+    found = _paired(group, control, "_success", kind)
+    return found if found.n else None
 
 
 def _paired(group: pd.DataFrame, other: pd.DataFrame, column: str, kind: Literal["share", "mean"]) -> PairedDifference:

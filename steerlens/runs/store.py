@@ -26,7 +26,7 @@ import pandas as pd
 
 from steerlens.arguments import path_to
 from steerlens.errors import SteerlensError
-from steerlens.measures.measuring import check_metrics, measured
+from steerlens.measures.measuring import check_metrics, measured, texts_of
 from steerlens.measures.metrics import Metric
 from steerlens.runs.run_keys import Planned
 from steerlens.runs.sqlite_file import SqliteFile, damage
@@ -264,7 +264,7 @@ def read_store(path: str | Path, *, metrics: Sequence[Metric] = ()) -> pd.DataFr
             frame.attrs = {}  # concat would compare them
             frame.insert(0, "sweep", sweep)
             for metric in metrics:
-                frame[metric.column] = measured(metric, frame["completion"])
+                frame[metric.column] = measured(metric, texts_of(frame))
             for name in _SETTINGS:
                 value = settings.get(name)
                 frame[name] = "; ".join(value) if isinstance(value, list) else value

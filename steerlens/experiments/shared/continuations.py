@@ -27,6 +27,7 @@ from steerlens.experiments.shared.ledger import Ledger
 from steerlens.experiments.shared.progress import progress_bar
 from steerlens.experiments.shared.relevance import Embedder, centre, cosines, hugging_face_embedder, model_embedder
 from steerlens.experiments.shared.scorers import Scorer, Shipped, hugging_face_scorer, probabilities, shipped_scorer
+from steerlens.measures.measuring import lost
 from steerlens.models import HookedModel, end_ids
 from steerlens.runs.run_keys import job_key, run_key
 from steerlens.steering import Condition
@@ -121,7 +122,8 @@ class Runner:
 
         Columns added: score (probability), nats (mean negative log-probability of the completion's tokens under the
         unsteered model, given the prompt without any prefix), perplexity (its exponential: the paper's disfluency,
-        which has it from another, larger model), relevance (cosine). NaN where a completion has no token.
+        which has it from another, larger model), relevance (cosine). NaN where a completion has no
+        token; all of them where steering overflowed the model.
         """
         frame = frame.copy()
         frame["nats"] = self._by_part(frame, "nats", "unsteered", lambda rows: self._nats(rows))
@@ -134,6 +136,7 @@ class Runner:
         frame["score"] = self._by_part(
             frame, "score", key, lambda rows: probabilities(measures.scorer, rows["completion"].tolist()).tolist()
         )
+        frame.loc[lost(frame), ["score", "relevance"]] = math.nan
         return frame
 
     def _complete_part(
