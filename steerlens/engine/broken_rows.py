@@ -77,9 +77,9 @@ class Gate:
             )
 
 
-def refuse_unsteered(tokens: Int64[Tensor, "sample new"]) -> None:
+def refuse_unsteered(tokens: Int64[Tensor, "sample new"], *, steered: bool) -> None:
     """Raise if the unsteered model itself had no token to draw: there is nothing to compare with."""
-    if bool((tokens == NO_TOKEN).any()):
+    if not steered and bool((tokens == NO_TOKEN).any()):
         raise SteerlensError(_UNSTEERED)
 
 

@@ -95,8 +95,7 @@ def sample(
         on_tokens: called with the number of tokens drawn since the last call.
 
     Raises:
-        SteerlensError: a prompt and its completion exceed the model's context, or one row exceeds the memory
-            budget; the unsteered model's logits are not finite.
+        SteerlensError: a job beyond the model's context or the memory budget; unsteered logits that are not finite.
     """
     notice_contention(model.cfg.device)
     n, max_new_tokens = sampling.n, sampling.max_new_tokens
@@ -135,10 +134,8 @@ def sample(
         )
         for unit, row in zip(batch, drawn, strict=True):
             tokens[unit.condition, unit.prompt, samples] = row
-            if not conditions[unit.condition].injections:
-                refuse_unsteered(row)
-    lost = (tokens == NO_TOKEN).any(-1)
-    tokens[lost] = stops.fill
+            refuse_unsteered(row, steered=bool(conditions[unit.condition].injections))
+    tokens[lost := (tokens == NO_TOKEN).any(-1)] = stops.fill
     ends = torch.isin(tokens, torch.tensor(stops.ids, dtype=torch.long))
     finished = ends.any(-1) & ~lost
     lengths = torch.where(finished, ends.long().argmax(-1), max_new_tokens).masked_fill(lost, 0)

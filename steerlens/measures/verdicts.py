@@ -50,8 +50,8 @@ def verdicts(
 
     The verdicts: "works" (more success than unsteered, and than random where that was run); "works, but less than
     prompting"; "no better than random"; "breaks the text" (on topic more often, but not in fluent text, or less than
-    half as often fluent as unsteered); "overflows" (no logits, so no text: every number is NaN); "no effect found" (the interval leaves out a difference of 5 points); "too few
-    samples to say".
+    half as often fluent as unsteered); "overflows" (no logits, so no text: every number is NaN); "no effect
+    found" (the interval leaves out a difference of 5 points); "too few samples to say".
     """
     data = frame.assign(
         _success=success(frame, metric, kind, margin=margin),
