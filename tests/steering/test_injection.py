@@ -450,10 +450,10 @@ def test_a_vector_on_another_device_is_moved(any_model: Any) -> None:
     vector = vector_on(any_model)
     part = Part(sl.Injection(vector))
     resid = torch.zeros(1, 2, D, dtype=torch.float64)
-    assert part.values_like(resid).dtype == torch.float64
-    assert part.values_like(resid) is part.values_like(resid), "moved once"
+    assert part.table_like(resid).values.dtype == torch.float64
+    assert part.table_like(resid) is part.table_like(resid), "moved once"
     meta = torch.zeros(1, 2, D, device="meta")
-    assert part.values_like(meta).device.type == "meta"
+    assert part.table_like(meta).values.device.type == "meta"
 
 
 @pytest.mark.gpu
@@ -643,13 +643,14 @@ def test_a_users_generate_of_their_own_survives(gpt2: Any) -> None:
         del gpt2.__dict__["generate"]
 
 
-def test_a_copy_of_the_model_made_inside_works_outside(any_model: Any) -> None:
-    """Copies of a steered model are a bad idea, but they must not take the original with them."""
+def test_a_steered_model_is_not_copied(any_model: Any) -> None:
+    """A copy would stay steered for ever, so copying is refused; the original comes to no harm."""
     ids = ids_of(5)
     base = log_probs(any_model, [ids])
     with sl.steer(any_model, vector_on(any_model)):
         log_probs(any_model, [ids])
-        copy.deepcopy(any_model)
+        with pytest.raises(sl.SteerlensError, match="copy it outside the with block"):
+            copy.deepcopy(any_model)
     assert torch.equal(log_probs(any_model, [ids]), base)
 
 
