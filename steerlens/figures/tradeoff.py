@@ -1,6 +1,9 @@
 """Figure of what steering costs: effect against damage, with the Pareto front."""
 
+import functools
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,36 +59,10 @@ def effect_against_damage(
         )
     )
     points = data[~data["baseline"]].assign(control=control(data))
-    coefficients = sorted(points["coeff"].unique())
-    shapes = dict(zip(coefficients, itertools.cycle(theme.SYMBOLS), strict=False))
-    many = len(coefficients) > len(theme.SYMBOLS)
-    span = (points["layer"].min(), points["layer"].max()) if points["layer"].notna().any() else (0, 1)
-    for (coeff, is_control), group in points.groupby(["coeff", "control"], sort=True):
-        shape = "circle" if many else shapes[coeff]
-        figure.add_trace(
-            go.Scatter(
-                x=group[damage],
-                y=group[effect],
-                mode="markers",
-                showlegend=False,
-                marker={
-                    "symbol": f"{shape}-open" if is_control else shape,
-                    "size": np.where(group["front"], 12, 8),
-                    "color": group["layer"].fillna(span[0]),
-                    "coloraxis": "coloraxis",
-                    "opacity": 0.95,
-                    "line": {"width": np.where(group["front"], 2, 0.5), "color": theme.INK},
-                },
-                error_x=error_bars(group, damage),
-                error_y=error_bars(group, effect),
-                hovertext=[_damage_hover(row, effect, damage, x_title, y_title) for _, row in group.iterrows()],
-                hovertemplate="%{hovertext}<extra></extra>",
-            )
-        )
-        if not many:  # the points take the colour of their layer, so the legend needs a mark of its own
-            mark = {"symbol": f"{shape}-open" if is_control else shape, "size": 10, "color": theme.INK}
-            named = theme.number(coeff) + (", random vector" if is_control else "")
-            figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=mark, name=named))
+    known = points["layer"].notna().any()
+    layers = (points["layer"].min(), points["layer"].max()) if known else (0, 1)
+    hover = functools.partial(_damage_hover, effect=effect, damage=damage, x_title=x_title, y_title=y_title)
+    figure.add_traces(_condition_traces(points, effect, damage, hover, first_layer=layers[0]))
     base = data[data["baseline"]]
     if len(base):
         figure.add_trace(
@@ -95,32 +72,70 @@ def effect_against_damage(
                 mode="markers",
                 name="unsteered",
                 marker={"symbol": "circle-open", "size": 12, "color": theme.BASELINE, "line": {"width": 2}},
-                hovertext=[_damage_hover(row, effect, damage, x_title, y_title) for _, row in base.iterrows()],
+                hovertext=[hover(row) for _, row in base.iterrows()],
                 hovertemplate="%{hovertext}<extra></extra>",
             )
         )
-    figure.update_layout(
-        coloraxis={
-            "colorscale": theme.ORDERED,
-            "cmin": span[0],
-            "cmax": max(span[1], span[0] + 1),
-            "colorbar": {
-                "title": {"text": "layer", "side": "bottom"},
-                "tickformat": "d",
-                "orientation": "h",
-                "len": 0.5,
-                "x": 0,
-                "xanchor": "left",
-                "y": -0.2,
-                "yanchor": "top",
-            },
-        },
-        legend={"title": {"text": "coefficient"}},
-        margin_b=150,
-    )
+    figure.update_layout(coloraxis=_layer_colours(*layers), legend={"title": {"text": "coefficient"}}, margin_b=150)
     figure.update_xaxes(title_text=theme.escape(x_title), showgrid=True)
     figure.update_yaxes(title_text=theme.escape(y_title))
     return figure
+
+
+def _condition_traces(
+    points: pd.DataFrame, effect: str, damage: str, hover: Callable[[pd.Series], str], *, first_layer: float
+) -> list[go.Scatter]:
+    """The steered and random conditions, one trace for each coefficient, and a legend of their shapes."""
+    coefficients = sorted(points["coeff"].unique())
+    shapes = dict(zip(coefficients, itertools.cycle(theme.SYMBOLS), strict=False))
+    many = len(coefficients) > len(theme.SYMBOLS)
+    traces = []
+    for (coeff, is_control), group in points.groupby(["coeff", "control"], sort=True):
+        shape = "circle" if many else shapes[coeff]
+        traces.append(
+            go.Scatter(
+                x=group[damage],
+                y=group[effect],
+                mode="markers",
+                showlegend=False,
+                marker={
+                    "symbol": f"{shape}-open" if is_control else shape,
+                    "size": np.where(group["front"], 12, 8),
+                    "color": group["layer"].fillna(first_layer),
+                    "coloraxis": "coloraxis",
+                    "opacity": 0.95,
+                    "line": {"width": np.where(group["front"], 2, 0.5), "color": theme.INK},
+                },
+                error_x=error_bars(group, damage),
+                error_y=error_bars(group, effect),
+                hovertext=[hover(row) for _, row in group.iterrows()],
+                hovertemplate="%{hovertext}<extra></extra>",
+            )
+        )
+        if not many:  # the points take the colour of their layer, so the legend needs a mark of its own
+            mark = {"symbol": f"{shape}-open" if is_control else shape, "size": 10, "color": theme.INK}
+            named = theme.number(coeff) + (", random vector" if is_control else "")
+            traces.append(go.Scatter(x=[None], y=[None], mode="markers", marker=mark, name=named))
+    return traces
+
+
+def _layer_colours(first: float, last: float) -> dict[str, Any]:
+    """The colour axis of layers, its bar below the figure."""
+    return {
+        "colorscale": theme.ORDERED,
+        "cmin": first,
+        "cmax": max(last, first + 1),
+        "colorbar": {
+            "title": {"text": "layer", "side": "bottom"},
+            "tickformat": "d",
+            "orientation": "h",
+            "len": 0.5,
+            "x": 0,
+            "xanchor": "left",
+            "y": -0.2,
+            "yanchor": "top",
+        },
+    }
 
 
 def _damage_hover(row: pd.Series, effect: str, damage: str, x_title: str, y_title: str) -> str:
