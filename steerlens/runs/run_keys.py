@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from steerlens.engine import Sampling
 from steerlens.steering import Condition
 
@@ -70,4 +72,12 @@ def job_key(
     settings = dict(sorted(asdict(sampling).items())) | {"ends": list(ends)}
     if surprise:  # measured together with the completions, and kept with them
         settings["surprise"] = True
+    if lowered := _autocast():  # under torch.autocast the same weights compute other numbers
+        settings["autocast"] = lowered
     return json.dumps([_REVISION, weights, list(prompts), [list(row) for row in ids], settings])
+
+
+def _autocast() -> list[str]:
+    """The kinds of devices on which `torch.autocast` is active here, each with its dtype."""
+    kinds = ("cpu", "cuda", "mps")
+    return [f"{kind} {torch.get_autocast_dtype(kind)}" for kind in kinds if torch.is_autocast_enabled(kind)]

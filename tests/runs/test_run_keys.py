@@ -67,6 +67,17 @@ def test_what_a_job_depends_on_is_in_its_key(change: dict[str, Any]) -> None:
     assert job_key(**JOB | change) != job_key(**JOB)
 
 
+def test_autocast_computes_other_numbers() -> None:
+    plain = job_key(**JOB)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        lowered = job_key(**JOB)
+        with torch.autocast("cpu", enabled=False):
+            assert job_key(**JOB) == plain
+    assert lowered != plain
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert job_key(**JOB) not in (plain, lowered)
+
+
 def test_equal_settings_are_one_key() -> None:
     same = Sampling(n=np.int64(2), max_new_tokens=3, temperature=1, top_p=0.3)
     assert job_key(**JOB | {"sampling": same}) == job_key(**JOB)
