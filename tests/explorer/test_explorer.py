@@ -269,7 +269,7 @@ def test_a_chat(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "user: I hate you" in explorer.completions_html
     names: dict[str, Any] = {}
     monkeypatch.setattr(go.Figure, "show", lambda figure, **options: None)
-    monkeypatch.setattr(sl, "load_model", lambda name: model)
+    monkeypatch.setattr(sl, "load_model", lambda name, **options: model)
     exec(compile(explorer.code, "as code", "exec"), names)
     assert names["prompt"] == chat
     assert explorer.numbers.completions(explorer.view).equals(names["completions"])
