@@ -44,16 +44,17 @@ def check_place(path: object, what: str = "the file") -> Path:
     return given
 
 
-def write_whole(path: object, text: str, what: str = "the file") -> Path:
-    """The path of a UTF-8 file that holds `text`, line endings unchanged. On any failure the old file is untouched.
+def write_whole(path: object, content: str | bytes, what: str = "the file") -> Path:
+    """The path of a file that holds `content`, text as UTF-8. On any failure the old file is untouched.
 
-    Half surrogate pairs, which broken bytes in a completion leave behind, are written as "?".
+    Line endings stay as they are. Half surrogate pairs, which broken bytes in a completion leave behind, are written
+    as "?".
 
     Raises:
         SteerlensError: the path cannot be written, or the disk is full.
     """
     given = check_place(path, what)
-    payload = text.encode("utf-8", errors="replace")
+    payload = content if isinstance(content, bytes) else content.encode("utf-8", errors="replace")
     try:
         target = _target(given)
         if target is None:

@@ -166,6 +166,8 @@ def told(result: Sweep) -> str:
         f"best: layer {best['layer']}, coefficient {best['coeff']:g}: {number(best)} ({interval(best)}) "
         f"against {number(base)} ({interval(base)}) unsteered"
     )
+    if judged is not None:
+        headline += f"; {judged.loc[best['condition'], 'verdict']}"
     if not found:
         headline = f"{NOTHING}: {no_effect(rows)}\nhighest: {headline.removeprefix('best: ')}"
         bold = None

@@ -1,9 +1,11 @@
 """How a metric's values and intervals are written and drawn: per cent for shares, units, error bars."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 from steerlens.figures import theme
 
@@ -52,3 +54,21 @@ def error_bars(
         "width": 0,
         "color": colour,
     }
+
+
+def interval_band(
+    x: Iterable[Any], low: Iterable[float], high: Iterable[float], *, colour: str, group: str
+) -> go.Scatter:
+    """The area between limits as a trace; it comes and goes with the line of its legend group. No NaN among them."""
+    x, low, high = list(x), list(low), list(high)
+    return go.Scatter(
+        x=[*x, *x[::-1]],
+        y=[*high, *low[::-1]],
+        fill="toself",
+        fillcolor=theme.see_through(colour),
+        mode="lines",
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=group,
+    )

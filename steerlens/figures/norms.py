@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from steerlens.errors import SteerlensError
 from steerlens.figures import theme
 from steerlens.figures.columns import one_each, require
+from steerlens.figures.intervals import interval_band
 
 
 def norm_growth(
@@ -48,17 +49,7 @@ def norm_growth(
         known = spread[spread["count"] > 0]
         if (known["count"] > 1).any():
             figure.add_trace(
-                go.Scatter(
-                    x=[*known.index, *known.index[::-1]],
-                    y=[*known["max"], *known["min"][::-1]],
-                    fill="toself",
-                    fillcolor=theme.see_through(colour),
-                    mode="lines",
-                    line={"width": 0},
-                    hoverinfo="skip",
-                    showlegend=False,
-                    legendgroup=f"series {index}",
-                )
+                interval_band(known.index, known["min"], known["max"], colour=colour, group=f"series {index}")
             )
         figure.add_trace(
             go.Scatter(

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from steerlens.errors import SteerlensError
 from steerlens.figures import theme
 from steerlens.figures.columns import choose, control, one_each, require, steered
-from steerlens.figures.intervals import axis_title, error_bars, tick_format, value_lines, value_text
+from steerlens.figures.intervals import axis_title, error_bars, interval_band, tick_format, value_lines, value_text
 
 
 def layer_sweep(
@@ -192,17 +192,7 @@ def _line(
     limited = own[own["low"].notna() & own["high"].notna() & own["mean"].notna()]
     if band and len(limited) > 1:
         figure.add_trace(
-            go.Scatter(
-                x=[*limited["layer"], *limited["layer"][::-1]],
-                y=[*limited["high"], *limited["low"][::-1]],
-                fill="toself",
-                fillcolor=theme.see_through(colour),
-                mode="lines",
-                line={"width": 0},
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=theme.escape(name),
-            ),
+            interval_band(limited["layer"], limited["low"], limited["high"], colour=colour, group=theme.escape(name)),
             row=row,
             col=1,
         )
@@ -265,17 +255,7 @@ def _horizontal(
         return
     if not (np.isnan(entry.low) or np.isnan(entry.high)):
         figure.add_trace(
-            go.Scatter(
-                x=[ends[0], ends[1], ends[1], ends[0]],
-                y=[entry.low, entry.low, entry.high, entry.high],
-                fill="toself",
-                fillcolor=theme.see_through(colour),
-                mode="lines",
-                line={"width": 0},
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=theme.escape(name),
-            ),
+            interval_band(ends, [entry.low] * 2, [entry.high] * 2, colour=colour, group=theme.escape(name)),
             row=row,
             col=1,
         )

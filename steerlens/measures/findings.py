@@ -7,12 +7,10 @@ from typing import Literal
 
 import pandas as pd
 
-from steerlens.measures.statistics import paired_difference
-from steerlens.measures.verdicts import LEVEL, holm
+from steerlens.measures.pairing import PAIR, holm, paired_by_sample
+from steerlens.measures.verdicts import LEVEL
 
 NOTHING = "no effect found"
-
-_PAIR = ["prompt", "sample"]
 
 
 def differing(frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"]) -> list[int]:
@@ -26,33 +24,23 @@ def differing(frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"]) 
         frame: one row per completion: condition, role ("unsteered", "steered", "random"), layer, coeff, prompt, sample
             and the column `metric`.
     """
-    data = frame[["condition", "role", "layer", "coeff", *_PAIR, metric]].dropna(subset=[metric])
+    data = frame[["condition", "role", "layer", "coeff", *PAIR, metric]].dropna(subset=[metric])
     base, random = data[data["role"] == "unsteered"], data[data["role"] == "random"]
     groups = dict(list(data[data["role"] == "steered"].groupby("condition", sort=False)))
     if not groups or base.empty:
         return []
-    from_base = holm([_p_value(rows, base, metric, kind) for rows in groups.values()])
+    from_base = holm([paired_by_sample(rows, base, metric, kind).p_value for rows in groups.values()])
     found = {number for number, p in zip(groups, from_base, strict=True) if p < LEVEL}
     if len(random):
         controls = dict(list(random.groupby(["layer", "coeff"], dropna=False)))
         own = [controls.get((rows["layer"].iloc[0], rows["coeff"].iloc[0])) for rows in groups.values()]
         pairs = zip(groups.values(), own, strict=True)
-        from_random = holm([float("nan") if one is None else _p_value(rows, one, metric, kind) for rows, one in pairs])
+        from_random = holm(
+            [float("nan") if one is None else paired_by_sample(rows, one, metric, kind).p_value for rows, one in pairs]
+        )
         found &= {
             number
             for number, one, p in zip(groups, own, from_random, strict=True)
             if one is None or p < LEVEL  # (without a control of its own, that from unsteered has to do)
         }
     return [int(number) for number in groups if number in found]
-
-
-def _p_value(rows: pd.DataFrame, other: pd.DataFrame, metric: str, kind: Literal["share", "mean"]) -> float:
-    columns = [*_PAIR, metric]
-    both = (
-        rows[columns]
-        .drop_duplicates(_PAIR)
-        .merge(other[columns].drop_duplicates(_PAIR), on=_PAIR, suffixes=("", "_other"))
-    )
-    if both.empty:
-        return float("nan")
-    return paired_difference(both[metric], both[f"{metric}_other"], kind=kind).p_value

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from steerlens.measures.damage import MARGIN, effects, fluent, success
 from steerlens.measures.measuring import lost
-from steerlens.measures.statistics import PairedDifference, paired_difference
+from steerlens.measures.pairing import PAIR, holm, paired_by_sample
+from steerlens.measures.statistics import PairedDifference
 
 WORKS = "works"
 LESS_THAN_PROMPTING = "works, but less than prompting"
@@ -29,7 +27,6 @@ LEVEL = 0.05
 SMALLEST = 0.05
 """A share's difference that is smaller is no effect worth finding."""
 _POWER = 0.8
-_PAIR = ["prompt", "sample"]
 
 
 def verdicts(
@@ -57,12 +54,12 @@ def verdicts(
         _success=success(frame, metric, kind, margin=margin),
         _fluent=fluent(frame, margin=margin).astype(float),
         _lost=lost(frame),
-    ).drop_duplicates(["condition", *_PAIR])
+    ).drop_duplicates(["condition", *PAIR])
     base, prompting = data[data["role"] == "unsteered"], data[data["role"] == "prompting"]
     random = data[data["role"] == "random"]
     groups = [group for _, group in data[data["role"] == "steered"].groupby("condition", sort=False)]
-    gains = [_paired(group, base, "_success", kind) for group in groups]
-    on_topic = [_paired(group, base, metric, kind) for group in groups]
+    gains = [paired_by_sample(group, base, "_success", kind) for group in groups]
+    on_topic = [paired_by_sample(group, base, metric, kind) for group in groups]
     corrected = holm([one.p_value for one in gains]), holm([one.p_value for one in on_topic])
     rows = []
     for group, gain, topic, p, topic_p in zip(groups, gains, on_topic, *corrected, strict=True):
@@ -150,19 +147,6 @@ class _Seen:
         return TOO_FEW, f"{gain} (p = {self.p:.2g}, corrected)"
 
 
-def holm(p_values: Sequence[float]) -> Float[np.ndarray, " test"]:
-    """P-values corrected for their number (Holm 1979): the chance of any false alarm among them is at most the level.
-
-    NaN stays NaN and counts as a test that was made.
-    """
-    given = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(given)  # NaN last
-    factors = np.arange(given.size, 0, -1)
-    corrected = np.full(given.size, np.nan)
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(given[order] * factors))
-    return corrected
-
-
 def samples_needed(first: float, second: float, *, level: float = LEVEL, power: float = _POWER) -> int:
     """Pairs after which shares `first` and `second` of independent pairs differ at `level` with this power.
 
@@ -191,16 +175,8 @@ def _more_samples(group: pd.DataFrame, base: pd.DataFrame, kind: str, *, tried: 
 
 def _compared(group: pd.DataFrame, control: pd.DataFrame, kind: Literal["share", "mean"]) -> PairedDifference | None:
     """The difference of success from a control; None without one, or if it has no value for any of the pairs."""
-    found = _paired(group, control, "_success", kind)
+    found = paired_by_sample(group, control, "_success", kind)
     return found if found.n else None
-
-
-def _paired(group: pd.DataFrame, other: pd.DataFrame, column: str, kind: Literal["share", "mean"]) -> PairedDifference:
-    """The difference over completions of the same prompt and sample number that both have a value for."""
-    both = group[[*_PAIR, column]].merge(other[[*_PAIR, column]], on=_PAIR, suffixes=("", "_other")).dropna()
-    if both.empty:  # nothing was defined in both: no difference, and nothing to say of it
-        return PairedDifference(math.nan, math.nan, math.nan, math.nan, 0, 0.95, "none")
-    return paired_difference(both[column], both[f"{column}_other"], kind=kind)
 
 
 def _points(difference: PairedDifference, kind: str) -> str:

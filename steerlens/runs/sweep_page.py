@@ -39,7 +39,9 @@ def sweep_page(
     best, base = best_condition(rows), unsteered(rows)
     control = control_of(rows, best)
     found = differing(frame, metric.column, metric.kind)
-    first = Headline("best layer", f"{best['layer']}", f"coefficient {best['coeff']:g}")
+    told = judged(frame, metric.column, metric.kind)
+    verdict = "" if told is None else f"; {told.loc[best['condition'], 'verdict']}"
+    first = Headline("best layer", f"{best['layer']}", f"coefficient {best['coeff']:g}{verdict}")
     if not found:
         first = Headline("result", NOTHING, no_effect(rows))
     headlines = [
@@ -49,7 +51,6 @@ def sweep_page(
     ]
     if control is not None:
         headlines.append(Headline("random vector of equal norm", number(control), interval(control)))
-    told = judged(frame, metric.column, metric.kind)
     if told is not None:
         one, usual = told.loc[best["condition"]], told.loc[base["condition"]]
         surprise = f"per token; unsteered {usual['surprise']:.2f}. {one['fluent']:.0%} of the completions are fluent"

@@ -6,7 +6,6 @@ Files come from anywhere: nothing in them is executed, and nothing is trusted be
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from steerlens.arguments import path_to
 from steerlens.errors import SteerlensError
+from steerlens.whole_files import write_whole
 
 FORMAT = "steerlens.vector.2"
 # Version 1 had no sites: its vectors are of the residual stream at the input of a block.
@@ -30,7 +30,6 @@ def write_vector_file(path: object, values: Float[Tensor, "pos width"], record: 
     """
     from safetensors.torch import save
 
-    path = path_to(path)
     try:
         # NaN and infinity are no JSON: other programs could not read them.
         text = json.dumps(record, allow_nan=False)
@@ -39,23 +38,7 @@ def write_vector_file(path: object, values: Float[Tensor, "pos width"], record: 
             f"the vector's source is no plain data ({error}); keep text, finite numbers, lists and mappings in it"
         ) from None
     payload = save({"values": values.detach().cpu().contiguous()}, {"format": FORMAT, "vector": text})
-    # (a short name of its own: that of the target may be as long as names can be)
-    temporary = path.with_name(f".steerlens-{os.getpid()}-{id(payload):x}")
-    try:
-        target = path.resolve() if path.is_symlink() else path
-        if target.exists() and not target.is_file():
-            raise SteerlensError(f"cannot write {path}: it is no regular file; choose another place")
-        try:
-            temporary = target.with_name(temporary.name)
-            temporary.write_bytes(payload)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise SteerlensError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
-    except RuntimeError:  # links that go in a circle (Python 3.11)
-        raise SteerlensError(f"cannot write {path}: it is a link to itself; choose another place") from None
-    return path
+    return write_whole(path, payload, "the vector")
 
 
 def read_vector_file(path: object) -> tuple[Tensor, dict[str, Any]]:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from steerlens.measures.findings import differing
+from steerlens.measures.pairing import holm
 from steerlens.measures.statistics import paired_difference
-from steerlens.measures.verdicts import holm
 
 
 def completions(shares: dict[tuple[str, int], float], *, n: int = 200, seed: int = 0) -> pd.DataFrame:

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from steerlens.measures import verdicts as v
-from steerlens.measures.verdicts import holm, samples_needed, verdicts
+from steerlens.measures.pairing import holm
+from steerlens.measures.verdicts import samples_needed, verdicts
 
 N = 100
 

@@ -296,8 +296,13 @@ def test_a_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
 def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("kept")
-    for path in (tmp_path / "no" / "such" / "a", tmp_path / "folder", tmp_path / "file" / "a", tmp_path / ("x" * 300)):
-        with pytest.raises(sl.SteerlensError, match=r"cannot write .*; choose another place"):
+    for path, reason in {
+        tmp_path / "no" / "such" / "a": "does not exist; make it first",
+        tmp_path / "folder": "it is a folder; give a file name in it",
+        tmp_path / "file" / "a": "not a directory; choose another path",
+        tmp_path / ("x" * 300): "file name too long; choose another path",
+    }.items():
+        with pytest.raises(sl.SteerlensError, match=f"cannot write the vector to .*{reason}"):
             vector().save(path)
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"], "nothing half-written"
 
@@ -305,7 +310,7 @@ def test_places_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(sl.SteerlensError, match="No space left"):
+    with pytest.raises(sl.SteerlensError, match="no space left on device; choose another path"):
         vector().save(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]

@@ -34,9 +34,9 @@ from steerlens.experiments.gallery.examples import EXAMPLES, Example
 from steerlens.experiments.gallery.result import Gallery
 from steerlens.experiments.shared.depth import PAPER_LAYERS
 from steerlens.experiments.shared.ledger import Ledger
-from steerlens.experiments.shared.progress import progress_bar
 from steerlens.models import HookedModel, require_model
 from steerlens.models.run_settings import run_settings
+from steerlens.progress import progress_bar
 from steerlens.steering.random_vectors import Control
 
 SAMPLING = Sampling(n=20, max_new_tokens=50)

@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike
 from steerlens.engine.reductions import reduce_next_tokens
 from steerlens.experiments.knowledge.cloze import Cloze
 from steerlens.experiments.shared.ledger import Ledger
-from steerlens.experiments.shared.progress import progress_bar
 from steerlens.measures.statistics import paired_difference, wilson_interval
 from steerlens.models import HookedModel
+from steerlens.progress import progress_bar
 from steerlens.steering import Condition
 
 Role = Literal["unsteered", "steered", "random"]

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from steerlens.figures import theme
 from steerlens.figures.columns import require
-from steerlens.figures.intervals import error_bars
+from steerlens.figures.intervals import error_bars, interval_band
 
 
 def precision_by_k(frame: pd.DataFrame, *, title: str = "P@K, unsteered and steered") -> go.Figure:
@@ -155,17 +155,7 @@ def _lines(data: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]
 
 def _band(rows: pd.DataFrame, low: str, high: str, colour: str, name: str) -> go.Scatter:
     known = rows[rows[low].notna() & rows[high].notna()]
-    return go.Scatter(
-        x=[*known["k"], *known["k"][::-1]],
-        y=[*known[high], *known[low][::-1]],
-        fill="toself",
-        fillcolor=theme.see_through(colour),
-        mode="lines",
-        line={"width": 0},
-        hoverinfo="skip",
-        showlegend=False,
-        legendgroup=name,
-    )
+    return interval_band(known["k"], known[low], known[high], colour=colour, group=name)
 
 
 def _k_axis(ks: pd.Series) -> dict[str, Any]:

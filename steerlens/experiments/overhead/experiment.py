@@ -45,9 +45,9 @@ from steerlens.experiments.overhead.premium import premium_row
 from steerlens.experiments.overhead.result import Overhead
 from steerlens.experiments.overhead.timing import Clock, PassTimes, machine_of
 from steerlens.experiments.shared.ledger import Ledger
-from steerlens.experiments.shared.progress import progress_bar
 from steerlens.models import HookedModel, load_model, require_model
 from steerlens.models.run_settings import run_settings
+from steerlens.progress import progress_bar
 from steerlens.steering import PromptPair
 
 PAPER_LAYER = 6

@@ -45,9 +45,9 @@ from steerlens.experiments.perplexity.reading import Corpus, digest
 from steerlens.experiments.perplexity.result import Perplexity
 from steerlens.experiments.perplexity.sentences import Parameters, Splitter
 from steerlens.experiments.shared.ledger import Ledger
-from steerlens.experiments.shared.progress import progress_bar
 from steerlens.models import HookedModel, require_model, stamp
 from steerlens.models.run_settings import run_settings
+from steerlens.progress import progress_bar
 from steerlens.steering import PromptPair
 from steerlens.steering.random_vectors import Control
 

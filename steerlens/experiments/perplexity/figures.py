@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from steerlens.errors import SteerlensError
 from steerlens.figures import theme
 from steerlens.figures.columns import require
-from steerlens.figures.intervals import error_bars
+from steerlens.figures.intervals import error_bars, interval_band
 
 _RATIO = "perplexity, steered / unsteered"
 _NUMBERS = ["ratio", "low", "high"]
@@ -278,17 +278,7 @@ def _curve(
     limited = own[own["low"].notna() & own["high"].notna()]
     if len(limited) > 1:
         figure.add_trace(
-            go.Scatter(
-                x=[*limited[x], *limited[x][::-1]],
-                y=[*limited["high"], *limited["low"][::-1]],
-                fill="toself",
-                fillcolor=theme.see_through(colour),
-                mode="lines",
-                line={"width": 0},
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=entry,
-            ),
+            interval_band(limited[x], limited["low"], limited["high"], colour=colour, group=entry),
             **panel,
         )
     word = {"layer": "layer", "coeff": "coefficient"}.get(x)

@@ -24,11 +24,11 @@ from steerlens.engine.sampling import conditions_together, sample
 from steerlens.engine.sampling_settings import Sampling
 from steerlens.errors import SteerlensError
 from steerlens.experiments.shared.ledger import Ledger
-from steerlens.experiments.shared.progress import progress_bar
 from steerlens.experiments.shared.relevance import Embedder, centre, cosines, hugging_face_embedder, model_embedder
 from steerlens.experiments.shared.scorers import Scorer, Shipped, hugging_face_scorer, probabilities, shipped_scorer
 from steerlens.measures.measuring import lost
 from steerlens.models import HookedModel, end_ids
+from steerlens.progress import progress_bar
 from steerlens.runs.run_keys import job_key, run_key
 from steerlens.steering import Condition
 from steerlens.steering.prompts import prompt_ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from steerlens.errors import SteerlensError
 from steerlens.extras import needs
 from steerlens.models import HookedModel, require_model, stamp
 from steerlens.steering.vectors import SteeringVector
+from steerlens.whole_files import write_whole
 
 _ARCHITECTURE = "controlvector"
 
@@ -41,25 +42,18 @@ def save_gguf(
         _check(vector, given[0])
         values = vector.values[0].cpu()
         directions[vector.layer - 1] = directions.get(vector.layer - 1, torch.zeros_like(values)) + values
-    path = Path(path)
-    temporary = path.with_name(f".steerlens-{os.getpid()}.gguf")
-    try:
-        try:
-            writer = gguf.GGUFWriter(str(temporary), _ARCHITECTURE)
-            writer.add_string(f"{_ARCHITECTURE}.model_hint", model_hint or given[0].model.name)
-            writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(directions))
-            for layer, values in sorted(directions.items()):
-                writer.add_tensor(f"direction.{layer}", values.numpy())
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
-            writer.close()
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise SteerlensError(f"cannot write {path}: {error.strerror or error}; choose another place") from None
-    return path
+    with tempfile.TemporaryDirectory(prefix="steerlens-") as folder:
+        written = Path(folder) / "vector.gguf"
+        writer = gguf.GGUFWriter(str(written), _ARCHITECTURE)
+        writer.add_string(f"{_ARCHITECTURE}.model_hint", model_hint or given[0].model.name)
+        writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(directions))
+        for layer, values in sorted(directions.items()):
+            writer.add_tensor(f"direction.{layer}", values.numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return write_whole(path, written.read_bytes(), "the control vector")
 
 
 def load_gguf(model: HookedModel, path: str | Path) -> dict[int, SteeringVector]:

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from steerlens.errors import SteerlensError
+from steerlens.progress import progress_bar
 
 Gradient = Literal["exact", "none"]
 
@@ -70,7 +70,7 @@ def descend(
     best, waited = check(start), 0
     result.losses.append((0, best))
     try:
-        with tqdm(total=steps, desc="training", disable=None if progress is None else not progress, leave=False) as bar:
+        with progress_bar(steps, unit="step", what="training", progress=progress, leave=False) as bar:
             for step in range(1, steps + 1):
                 if gradient == "exact":
                     (scaled.grad,) = torch.autograd.grad(loss(scaled * unit, step), scaled)
