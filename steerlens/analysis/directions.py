@@ -12,6 +12,7 @@ from torch import Tensor
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.steering import ContrastSet, SteeringVector
+from steerlens.steering.chats import template_of
 from steerlens.steering.extraction.activations import Layers, which_layers
 from steerlens.steering.extraction.class_directions import as_vectors, scaled_to_means
 from steerlens.steering.extraction.pca import check_pairs, principal_direction
@@ -105,6 +106,7 @@ def directions(
         found = {one: scaled_to_means(_METHODS[name](*learned[one]), *learned[one]) for one in chosen}
         aucs = {one: {"auc": auc(found[one], *tested[one])} for one in chosen}
         source = {"method": name, "token": str(token), "contrast": train.record(), "held_out": test.record()}
+        source |= template_of(model, train.texts)
         vectors[name] = as_vectors(model, found, label=f"{name} ({train.name})", source=source, by_layer=aucs)
         for one in chosen:
             mean = learned[one][0].mean(0) - learned[one][1].mean(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -83,8 +82,3 @@ def weights_of(model: HookedModel) -> Iterator[tuple[str, Tensor]]:
             if id(weight) not in seen:
                 seen.add(id(weight))
                 yield name, weight
-
-
-def transformer_lens_is_loaded() -> bool:
-    """Whether this process has imported TransformerLens already (it takes seconds)."""
-    return "transformer_lens" in sys.modules

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,11 @@ def _applied(tokenizer: Any, chat: Chat) -> str:
     except (TemplateError, ValueError, TypeError) as error:
         roles = ", ".join(message.role for message in chat)
         raise SteerlensError(f"the model's chat template refuses a chat of {roles}: {error}") from None
+
+
+def template_of(model: HookedModel, prompts: Iterable[object]) -> dict[str, str]:
+    """What a vector's source says of the template that rendered its chats; nothing if none of `prompts` is a chat."""
+    return {"template": template_hash(model)} if any(map(is_chat, prompts)) else {}
 
 
 def template_hash(model: HookedModel) -> str:

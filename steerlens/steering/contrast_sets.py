@@ -62,6 +62,11 @@ class ContrastSet:
             if not self.paired or len(self.context) != len(self.positive):
                 raise SteerlensError("context needs one text for each pair")
 
+    @property
+    def texts(self) -> tuple[Any, ...]:
+        """All texts (or chats), the positive ones first."""
+        return (*self.positive, *self.negative)
+
     @staticmethod
     def of(pairs: ContrastSet | Iterable[Any], *, name: str = "contrast") -> ContrastSet:
         """The set of the given pairs: tuples `(positive, negative)`, PromptPairs, or dictionaries as in a file's rows.

@@ -10,7 +10,7 @@ import torch
 from steerlens.arguments import flag
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, Site, for_one_thread, heads_at, require_model, stamp
-from steerlens.steering.chats import is_chat, template_hash
+from steerlens.steering.chats import template_of
 from steerlens.steering.extraction.activations import Layers, activations, which_layers
 from steerlens.steering.extraction.stream_norms import warn_of_long_ones
 from steerlens.steering.pairs import PromptPair
@@ -136,8 +136,7 @@ def _label(pairs: Sequence[PromptPair]) -> str:
 
 def _record(model: HookedModel, pairs: Sequence[PromptPair]) -> dict[str, Any]:
     sides = [[plain_prompt(pair.positive), plain_prompt(pair.negative), pair.pad] for pair in pairs]
-    chats = any(is_chat(prompt) for pair in pairs for prompt in (pair.positive, pair.negative))
-    template = {"template": template_hash(model)} if chats else {}
+    template = template_of(model, [prompt for pair in pairs for prompt in (pair.positive, pair.negative)])
     if len(pairs) == 1:
         return dict(zip(("positive", "negative", "pad"), sides[0], strict=True)) | template
     return {"pairs": sides, **template}

@@ -8,7 +8,7 @@ from typing import Any, overload
 from steerlens.arguments import flag, listed, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, Site, check_site, for_one_thread, heads_at, require_model, stamp
-from steerlens.steering.chats import is_chat, template_hash
+from steerlens.steering.chats import template_of
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.activations import Layers, which_layers
 from steerlens.steering.extraction.readings import mean_reading
@@ -86,7 +86,7 @@ def mean_difference(
             raise SteerlensError("give a ContrastSet, or two lists of prompts, not both")
         rows = contrast_rows(model, positives, token)
         label = f"mean difference ({positives.name})"
-        source: dict[str, Any] = {"contrast": positives.record()}
+        source: dict[str, Any] = {"contrast": positives.record(), **template_of(model, positives.texts)}
     else:
         positives = listed("positives", positives, of="at least one prompt")
         negatives = listed("negatives", negatives, of="at least one prompt")
@@ -96,9 +96,8 @@ def mean_difference(
         rows = text_rows(model, positives, token), text_rows(model, negatives, token)
         label = f"mean difference ({len(positives)} − {len(negatives)} prompts)"
         sides = [[plain_prompt(prompt) for prompt in side] for side in (positives, negatives)]
-        chats = any(map(is_chat, [*positives, *negatives]))
         source = dict(zip(("positives", "negatives"), sides, strict=True))
-        source |= {"template": template_hash(model)} if chats else {}
+        source |= template_of(model, [*positives, *negatives])
     means = [
         mean_reading(model, side, chosen, site=site, batch_size=batch_size, live_hooks=live_hooks) for side in rows
     ]

@@ -11,6 +11,7 @@ from torch import Tensor
 from steerlens.arguments import choice, flag, seed_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
+from steerlens.steering.chats import template_of
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.activations import Layers, which_layers
 from steerlens.steering.extraction.class_directions import as_vectors, scaled_to_means
@@ -99,6 +100,7 @@ def pca(
         shares[one] = {"explained": share}
     settings = {"token": str(token), "pairing": pairing, "center": center}
     source = {"method": "pca", "contrast": contrast.record(), **settings, "seed": seed}
+    source |= template_of(model, contrast.texts)
     vectors = as_vectors(model, directions, label=f"pca ({contrast.name})", source=source, by_layer=shares)
     return vectors[chosen[0]] if layer is not None else vectors
 

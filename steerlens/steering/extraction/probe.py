@@ -12,6 +12,7 @@ from torch import Tensor
 from steerlens.arguments import choice, flag, seed_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
+from steerlens.steering.chats import template_of
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.activations import Layers, which_layers
 from steerlens.steering.extraction.class_directions import as_vectors, scaled_to_means
@@ -109,6 +110,7 @@ def probe(
             "token": str(token),
             "contrast": train.record(),
             "held_out": test.record(),
+            **template_of(model, train.texts),
         },
         by_layer={one: {"auc": auc(normals[one], *tested[one])} for one in chosen},
     )

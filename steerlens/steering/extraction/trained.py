@@ -13,6 +13,7 @@ from torch import Tensor
 
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
+from steerlens.steering.chats import template_of
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.activations import which_layers
 from steerlens.steering.extraction.biased_runs import BiasedRuns, first_steered, frozen, target_rows
@@ -115,7 +116,7 @@ def trained(
         "objective": task.name,
         "gradient": gradient,
         "seed": seed,
-        **_texts(targets, prompts),
+        **_texts(model, targets, prompts),
     }
     return _vector(model, chosen, found, runs, label=f"trained ({_name(targets)})", source=source)
 
@@ -237,9 +238,9 @@ def _vector(
     return as_vectors(model, {layer: found.best}, label=label, source={**source, **record})[layer]
 
 
-def _texts(targets: Sequence[str] | ContrastSet, prompts: Any) -> dict[str, Any]:
+def _texts(model: HookedModel, targets: Sequence[str] | ContrastSet, prompts: Any) -> dict[str, Any]:
     if isinstance(targets, ContrastSet):
-        return {"contrast": targets.record()}
+        return {"contrast": targets.record(), **template_of(model, targets.texts)}
     return {"targets": list(targets), "prompts": prompts if prompts is None else _plain(prompts)}
 
 
