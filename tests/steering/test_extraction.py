@@ -1,4 +1,4 @@
-"""Extraction: what `actadd` and `mean_difference` read from a model, beyond law 1 (test_laws.py)."""
+"""Extraction: what `actadd` and `mean_difference` read from a model, beyond law 1 (tests/steering/laws)."""
 
 from __future__ import annotations
 
