@@ -18,7 +18,6 @@ from tests import reference
 from tests.conftest import KINDS, VOCAB, Case, loaded, plain_model
 
 D, HEADS, LAYERS = reference.D_MODEL, 4, reference.N_LAYERS
-READING = tuple(one for one in OPERATIONS if one != "add")
 
 
 def ids_of(length: int, seed: int = 0) -> list[int]:
