@@ -78,10 +78,11 @@ def circle(root: Path) -> list[str]:
 
 
 def long_files(root: Path) -> list[str]:
-    """Return the files of more than `LINES` lines."""
+    """Return the files of the package, its tests and its scripts that have more than `LINES` lines."""
     return [
         f"{path.relative_to(root)}: {count} lines"
-        for path in modules(root).values()
+        for folder in ("steerlens", "tests", "scripts")
+        for path in sorted((root / folder).rglob("*.py"))
         if (count := len(path.read_text(encoding="utf-8").splitlines())) > LINES
     ]
 
@@ -181,6 +182,16 @@ def test_a_circle_is_found(tmp_path: Path) -> None:
 def test_a_drawing_file_with_tensors_is_found(tmp_path: Path) -> None:
     plant(tmp_path, {"analysis/figures.py": "import torch\nimport plotly.graph_objects as go"})
     assert drawing_with_tensors(tmp_path) == ["steerlens/analysis/figures.py"]
+
+
+@pytest.mark.parametrize("folder", ["steerlens/engine", "tests/engine", "scripts"])
+def test_a_long_file_is_found(tmp_path: Path, folder: str) -> None:
+    path = tmp_path / folder / "sampler.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("x = 1\n" * LINES, encoding="utf-8")
+    assert long_files(tmp_path) == []
+    path.write_text("x = 1\n" * (LINES + 1), encoding="utf-8")
+    assert long_files(tmp_path) == [f"{folder}/sampler.py: {LINES + 1} lines"]
 
 
 def plant(root: Path, files: dict[str, str]) -> None:

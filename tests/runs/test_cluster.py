@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ import steerlens as sl
 from steerlens.measures.metrics import words
 from steerlens.runs import cluster, packing
 from tests.conftest import KINDS, ROOT, loaded
+from tests.runs.pretend_ray import Ray
 
 PAIR = sl.PromptPair(" weddings", " ")
 PROMPT = "I went up to my friend and said"
@@ -157,81 +157,6 @@ def test_room_for_workers() -> None:
     assert cluster._room({"CPU": 8.0, "GPU": 2.0}, gpu=True, bytes_each=10**9) == 2
     with pytest.raises(sl.SteerlensError, match="no GPU"):
         cluster._room({"CPU": 8.0}, gpu=True, bytes_each=10**9)
-
-
-# --------------------------------------------------------------------------------------- with a cluster in this process
-
-
-class Ray:
-    """What `generate_on_ray` uses of Ray, done here and now; `dies(call)` says whether the worker dies at a call.
-
-    A call is the name of the method, the number of the worker, and the arguments.
-    """
-
-    class exceptions:
-        class RayError(Exception): ...
-
-        class RayTaskError(RayError):
-            cause: Exception
-
-    def __init__(self, dies: Callable[..., bool] = lambda *call: False, cpus: int = 2) -> None:
-        self.dies, self.cpus = dies, cpus
-        self.hired, self.calls, self.gone = 0, [], set()
-
-    def is_initialized(self) -> bool:
-        return True
-
-    def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": float(self.cpus)}
-
-    def put(self, value: Any) -> Any:
-        return value
-
-    def remote(self, **resources: Any) -> Any:
-        def hire_with(cls: type) -> Any:
-            def hire() -> Any:
-                self.hired += 1
-                return Actor(self, cls(), self.hired)
-
-            return SimpleNamespace(remote=hire)
-
-        return hire_with
-
-    def wait(self, answers: list[Any], *, num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
-        return answers[-1:], answers[:-1]  # the last first: nobody promises an order
-
-    def get(self, answer: Any) -> Any:
-        actor, name, arguments = answer.call
-        self.calls.append((name, actor.number, *arguments))
-        if actor.number in self.gone or self.dies(name, actor.number, *arguments):
-            self.gone.add(actor.number)
-            raise self.exceptions.RayError("The actor died unexpectedly\nbefore finishing this task.")
-        try:
-            return getattr(actor.worker, name)(*arguments)
-        except Exception as error:
-            told = self.exceptions.RayTaskError("Traceback (most recent call last)")
-            told.cause = error
-            raise told from None
-
-    def kill(self, actor: Any) -> None:
-        self.gone.add(actor.number)
-
-
-class Actor:
-    """A worker of `Ray`."""
-
-    def __init__(self, ray_: Ray, worker: Any, number: int) -> None:
-        self.worker, self.number = worker, number
-
-    def __getattr__(self, name: str) -> Any:
-        return SimpleNamespace(remote=lambda *arguments: SimpleNamespace(call=(self, name, arguments)))
-
-
-class SimpleNamespace(types.SimpleNamespace):
-    """With identity for equality and hash, as object references have."""
-
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
-"""Ratios equal plain forward passes of the Hugging Face model; bins, intervals, resumption and memory hold."""
+"""Ratios equal plain forward passes of the Hugging Face model; bins and intervals hold."""
 
-import gc
 import inspect
 import itertools
 import math
 import sys
-import tracemalloc
 import types
 
 import numpy as np
@@ -15,7 +13,6 @@ import torch
 
 import steerlens as sl
 from steerlens.errors import SteerlensError
-from steerlens.experiments.perplexity import document_scoring, reading, sentences
 from steerlens.experiments.perplexity.document_scoring import ACTADD, PADDED, PROMPT, RANDOM
 from steerlens.experiments.perplexity.essay_curve import essay_curve
 from steerlens.experiments.perplexity.experiment import QUICK, perplexity
@@ -23,15 +20,7 @@ from steerlens.experiments.perplexity.sentences import Splitter, splitter
 from steerlens.experiments.perplexity.token_shifts import Rows, token_logprobs
 from steerlens.measures.statistics import mean_interval
 from tests import reference
-
-TEXTS = [
-    "The bride wore white. The groom was late for the wedding. Nobody laughed at him.",
-    "He went to the old house by the sea and sat down. It rained. The dog slept on the floor all day long.",
-    "A married man came in. " + " ".join(["and then they walked on over the hill"] * 10) + ".",
-    "So. They sailed away and no one ever saw the ship again.",
-]
-PAIR = sl.PromptPair(" weddings", " ")
-ALL = {"min_documents": 2, "essays": False, "sentences": "corpus"}
+from tests.experiments.perplexity.cases import ALL, PAIR, TEXTS
 
 
 def ids_of(model, text):
@@ -166,14 +155,6 @@ def test_intervals_are_students_over_documents(any_model):
     assert row["low"] < row["ratio"] < row["high"]
 
 
-def test_chunks_and_batches_do_not_matter(any_model):
-    whole = perplexity(any_model, PAIR, documents=TEXTS * 2, layer=1, layers="all", **ALL)
-    parts = perplexity(any_model, PAIR, documents=TEXTS * 2, layer=1, layers="all", chunk=3, batch_size=2, **ALL)
-    pd.testing.assert_frame_equal(whole.frame, parts.frame, atol=1e-4, rtol=1e-4)
-    pd.testing.assert_frame_equal(whole.tokens, parts.tokens, atol=1e-5)
-    assert {k: v for k, v in whole.settings.items() if k != "chunk"} == parts.settings
-
-
 @torch.no_grad()
 def test_the_token_table_counts_what_stands_in_the_documents(any_model):
     result = perplexity(any_model, PAIR, documents=TEXTS, layer=1, least_count=1, top_tokens=300, mask=False, **ALL)
@@ -203,68 +184,6 @@ def test_the_token_table_counts_what_stands_in_the_documents(any_model):
         assert row["low"] == pytest.approx(interval.low, abs=1e-4)
         assert row["direction"] == ("rose" if mean > 0 else "fell")
     assert table[table["direction"] == "rose"]["change"].is_monotonic_decreasing
-
-
-def test_an_interrupted_run_goes_on(any_model, tmp_path, monkeypatch):
-    documents = TEXTS * 5
-    options = {"documents": documents, "layer": 1, "chunk": 4, **ALL}
-    whole = perplexity(any_model, PAIR, **options)
-    calls = []
-
-    def counted(scorer, part, split, _original=document_scoring.DocumentScorer.part):
-        calls.append(len(part))
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return _original(scorer, part, split)
-
-    monkeypatch.setattr(document_scoring.DocumentScorer, "part", counted)
-    store = tmp_path / "parts.sqlite"
-    options["documents"] = [f"{text} The end of {i}." for i, text in enumerate(documents)]  # five different chunks
-    with pytest.raises(KeyboardInterrupt):
-        perplexity(any_model, PAIR, store=store, **options)
-    result = perplexity(any_model, PAIR, store=store, **options)
-    assert len(calls) == 4 + 2  # three were kept; the fourth and fifth were missing
-    again = perplexity(any_model, PAIR, store=store, **options)
-    assert len(calls) == 6
-    pd.testing.assert_frame_equal(result.frame, again.frame)
-    monkeypatch.undo()
-    fresh = perplexity(any_model, PAIR, **options)
-    pd.testing.assert_frame_equal(result.frame, fresh.frame)
-    pd.testing.assert_frame_equal(result.tokens, fresh.tokens)
-    assert not result.frame.equals(whole.frame)
-    other = perplexity(any_model, PAIR, store=store, **(options | {"layer": 2}))
-    assert not result.frame.equals(other.frame)  # other settings find nothing of these
-
-
-def test_memory_does_not_grow_with_the_number_of_documents(any_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(sentences, "SAMPLE_CHARACTERS", 2000)
-    monkeypatch.setattr(reading, "SAMPLE_CHARACTERS", 2000)
-    parts, held = [], []
-
-    def watched(sums, plain, _original=document_scoring.Sums.take):
-        _original(sums, plain)
-        parts.append(len(plain["groups"]))
-        if len(parts) in (10, 30):
-            gc.collect()
-            held.append(tracemalloc.get_traced_memory()[0])
-
-    monkeypatch.setattr(document_scoring.Sums, "take", watched)
-    # What the model does with its rows is another matter (and slow to trace): here it finds nothing.
-    monkeypatch.setattr(
-        document_scoring,
-        "token_logprobs",
-        lambda model, rows, conditions, **_: torch.zeros(len(conditions), len(rows.token)),
-    )
-    texts = (f"The {i} bride{'s' * (i % 3)} sat by the sea. {'padding ' * 40}" for i in range(600))
-    options = {"layer": 2, "chunk": 20, "control": None, "prompting": False, **ALL}
-    tracemalloc.start()
-    try:
-        result = perplexity(any_model, PAIR, documents=texts, store=tmp_path / "parts.sqlite", **options)
-    finally:
-        tracemalloc.stop()
-    assert len(parts) == 30 and result.settings["documents read"] == 600
-    # 20 parts later, after 135 kB more of text and as much in the ledger.
-    assert held[1] < held[0] + 40_000, held
 
 
 def test_empty_documents_and_broken_ones_are_counted(any_model):
