@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -73,3 +74,31 @@ def test_vectors_of_one_dtype_steer_models_of_the_other(kind: str) -> None:
                 logits[model] = model(ids).float().log_softmax(-1)
             assert not torch.equal(logits[model], before.log_softmax(-1))
         assert (logits[full] - logits[half]).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("bridge")])
+def test_a_bridge_is_cast_as_transformer_lens_casts_it_without_a_copy_for_every_weight(
+    kind: str, monkeypatch: Any
+) -> None:
+    """The same weights and logits; the number of state dicts made does not grow with the model."""
+    made = []
+    state_dict = torch.nn.Module.state_dict
+
+    def counted(module: Any, *args: Any, **options: Any) -> Any:
+        made.append(module)
+        return state_dict(module, *args, **options)
+
+    theirs, ours = (copy.deepcopy(loaded("gpt2", kind)) for _ in range(2))
+    theirs = theirs.to(torch.bfloat16)
+    monkeypatch.setattr(torch.nn.Module, "state_dict", counted)
+    ours = devices.moved(ours, torch.bfloat16)
+    monkeypatch.undo()
+    assert not made
+    assert ours.cfg.dtype == torch.bfloat16
+    for model in (ours, ours.original_model):
+        assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    weights = theirs.state_dict()
+    assert weights.keys() == ours.state_dict().keys()
+    assert all(torch.equal(weight, weights[name]) for name, weight in ours.state_dict().items())
+    ids = torch.tensor([[0, 5, 9, 3]])
+    assert torch.equal(ours(ids), theirs(ids))
