@@ -237,7 +237,7 @@ def sweep(
                 conditions.append(Condition((Injection(factor * random_like(vector, seed=sampling.seed), placement),)))
                 roles.append("random")
     settings = {
-        "what": str(what) if isinstance(what, PromptPair) else [v.title for v in vectors],
+        "what": str(what) if isinstance(what, PromptPair) else ", ".join(dict.fromkeys(v.title for v in vectors)),
         "pad": what.pad if isinstance(what, PromptPair) else None,
         "prompts": [prompt.text for prompt in given],
         "layers": [v.layer for v in vectors],
