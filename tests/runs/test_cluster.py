@@ -159,6 +159,9 @@ def test_room_for_workers() -> None:
         cluster._room({"CPU": 8.0}, gpu=True, bytes_each=10**9)
 
 
+# --------------------------------------------------------------------------------------- with a cluster in this process
+
+
 @pytest.fixture
 def in_process(monkeypatch) -> Callable[..., Ray]:
     """Puts such a cluster in Ray's place."""
