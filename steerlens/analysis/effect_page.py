@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from steerlens.figures import effect_against_damage, layer_sweep
-from steerlens.measures.summaries import best_condition, interval
+from steerlens.measures.summaries import best_condition, interval, subject
 from steerlens.reports.page import Headline, Page
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def effect_page(summary: pd.DataFrame, settings: Mapping[str, Any], *, command: 
     figures["Effectiveness against disruption; up and to the left is better."] = damage_figure(summary)
     n = len(settings["prompts"])
     return Page(
-        title=f"{settings['what']} on {settings['model']}, layer by layer",
+        title=f"{subject(settings)} on {settings['model']}, layer by layer",
         subtitle=f"next tokens wanted: {', '.join(map(repr, words))}; {n} prompt{'s' * (n != 1)}, no sampling",
         headlines=headlines,
         figures=figures,

@@ -16,7 +16,7 @@ from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
 from steerlens.arguments import choice, numbers, seed_number, shown
 from steerlens.errors import SteerlensError
-from steerlens.measures.summaries import best_condition
+from steerlens.measures.summaries import best_condition, subject
 from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
 from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector
@@ -87,7 +87,7 @@ class LayerEffect:
 
     def __repr__(self) -> str:
         best = self.best()
-        what = f"{self.settings.get('what', 'vectors')} on {self.settings.get('model', 'a model')}"
+        what = f"{subject(self.settings)} on {self.settings.get('model', 'a model')}"
         where = f"layer {best['layer']}, coefficient {best['coeff']:g}"
         counted = f"{self.frame['condition'].nunique()} conditions"
         return f"LayerEffect({what}: {counted}; largest effectiveness {best['mean']:.3g} nats at {where})"

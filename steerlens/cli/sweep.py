@@ -132,7 +132,7 @@ def told(result: Sweep) -> str:
     """A sweep as text for a terminal: every condition, the best one, and its completions beside unsteered ones."""
     from steerlens.cli.console import coloured, table, width
     from steerlens.measures.findings import NOTHING, differing
-    from steerlens.measures.summaries import control_of, interval, number
+    from steerlens.measures.summaries import control_of, interval, number, subject
     from steerlens.runs.sweep_page import best_beside_unsteered, no_effect
 
     metric = result.metrics[0]
@@ -160,7 +160,7 @@ def told(result: Sweep) -> str:
             one = judged.loc[row["condition"]]
             line += [f"{one['surprise']:.2f}", one["verdict"].removesuffix(" to say")]
         cells.append(line)
-    title = f"{result.settings['what']}: {metric.name}, {result.settings['n']} completions each"
+    title = f"{subject(result.settings)}: {metric.name}, {result.settings['n']} completions each"
     found = differing(result.frame, metric.column, metric.kind)
     headline = (
         f"best: layer {best['layer']}, coefficient {best['coeff']:g}: {number(best)} ({interval(best)}) "

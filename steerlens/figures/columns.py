@@ -139,3 +139,8 @@ def control(frame: pd.DataFrame) -> pd.Series:
 def _some(values: list[Any], limit: int = 4) -> str:
     shown = ", ".join(repr(value) for value in values[:limit])
     return f"{shown} and {len(values) - limit} more" if len(values) > limit else shown
+
+
+def identity(frame: pd.DataFrame) -> pd.Series:
+    """What tells tokens apart: the id where there is one (several ids can be written alike), else the text."""
+    return frame["token_id"].map(str) if "token_id" in frame.columns else frame["token"]

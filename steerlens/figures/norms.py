@@ -1,5 +1,8 @@
 """Figure of magnitudes: how long the residual stream and the vectors are at every layer."""
 
+import math
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -73,9 +76,17 @@ def norm_growth(
     figure.update_xaxes(title_text="layer (at its input)", **theme.layer_ticks(layers))
     figure.update_yaxes(title_text=theme.escape(named))
     if logarithmic:
-        spread = data[value].max() / data[value].min()
-        figure.update_yaxes(type="log", dtick="D2" if spread < 100 else 1, exponentformat="power")
+        figure.update_yaxes(type="log", exponentformat="power", **_ticks(data[value].min(), data[value].max()))
     return figure
+
+
+def _ticks(low: float, high: float) -> dict[str, Any]:
+    """Ticks of a logarithmic axis: powers of ten, or between few of them 1, 2 and 5 of each, written in full."""
+    if not high < 100 * low:  # NaN where nothing is positive
+        return {"dtick": 1}
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    return {"tickvals": ticks, "ticktext": [theme.number(tick) for tick in ticks]}
 
 
 def _hover(series: str, layer: float, part: pd.DataFrame, value: str, *, limit: int = 10) -> str:

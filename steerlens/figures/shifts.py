@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from steerlens.errors import SteerlensError
 from steerlens.figures import theme
-from steerlens.figures.columns import choose, name_conditions, one_each, require, steered
+from steerlens.figures.columns import choose, identity, name_conditions, one_each, require, steered
 
 _PANELS = 4  # more than this many conditions side by side leave no room for the bars
 
@@ -53,7 +53,7 @@ def logit_shift_bars(
         raise SteerlensError(
             f"{name} draws up to {_PANELS} conditions but the frame has {len(labels)}; pass condition="
         )
-    one_each(data.assign(token_id=_identity(data)), name, ["label", "token_id"])
+    one_each(data.assign(token_id=identity(data)), name, ["label", "token_id"])
     chosen = {label: _extremes(data[data["label"] == label], top) for label in labels}
     longest = max(len(rows) for rows in chosen.values())
     where = f"after “{theme.shorten(str(data['prompt'].iloc[0]))}”" if "prompt" in data.columns else ""
@@ -139,7 +139,7 @@ def token_position_heatmap(
     data = choose(choose(data, name, "prompt", prompt), name, "label", condition, argument="condition")
     if data[value].isna().all():
         raise SteerlensError(f"{name}: column {value!r} holds nothing but NaN; there is nothing to draw")
-    data["identity"] = _identity(data)
+    data["identity"] = identity(data)
     one_each(data, name, ["identity", "position"])
     tokens = data.drop_duplicates("identity").set_index("identity")["token"]
     places = data.drop_duplicates("position").set_index("position")["context"].sort_index()
@@ -192,103 +192,6 @@ def token_position_heatmap(
     return figure
 
 
-def layer_lens(
-    frame: pd.DataFrame,
-    *,
-    condition: str | None = None,
-    difference: bool = False,
-    title: str | None = None,
-) -> go.Figure:
-    """Figure of followed tokens read out after every layer (logit lens): steered solid, unsteered dashed.
-
-    `frame`, one row per condition, lens_layer and token: label (str), layer (where the vector goes in, NA for the
-    baseline), coeff, lens_layer (int: the residual stream at the INPUT of that layer is read; the number of layers
-    means the final output), token (str), logprob (nats, of the lens read-out); optional token_id, prompt, position.
-    Baseline rows are rows like any other. `condition` picks one steered label. `difference=True` draws steered minus
-    unsteered. A dotted vertical line marks the layer of the injection. NaN is a gap. Raises SteerlensError for missing
-    columns, 0 rows, no baseline, no steered condition or several, or two rows for one point.
-    """
-    name = "layer_lens"
-    data = name_conditions(
-        require(frame, name, text=["label", "token"], numbers=["coeff", "lens_layer"], gaps=["layer", "logprob"])
-    )
-    mask = steered(data)
-    base, own = data[~mask], data[mask]
-    if base.empty or own.empty:
-        lacking = "the baseline" if base.empty else "a steered condition"
-        raise SteerlensError(f"{name}: the frame lacks {lacking}; give both")
-    own = choose(own, name, "label", condition, argument="condition")
-    for part in (base, own):
-        one_each(part.assign(token_id=_identity(part)), name, ["token_id", "lens_layer"])
-    both = own.assign(identity=_identity(own)).merge(
-        base.assign(identity=_identity(base))[["identity", "lens_layer", "logprob"]],
-        on=["identity", "lens_layer"],
-        suffixes=("", "_base"),
-    )
-    if both.empty:
-        raise SteerlensError(
-            f"{name}: baseline and condition share no token at any layer; follow the same tokens in both"
-        )
-    both["shift"] = both["logprob"] - both["logprob_base"]
-    layers = sorted(int(layer) for layer in both["lens_layer"].unique())
-    figure = theme.new_figure(title or "Followed tokens through the layers", own["label"].iloc[0], height=460)
-    tokens = both.drop_duplicates("identity")[["identity", "token"]]
-    small = len(layers) > 40
-    for index, (colour, (identity, token)) in enumerate(
-        zip(theme.line_colours(len(tokens)), tokens.itertuples(index=False), strict=True)
-    ):
-        rows = both[both["identity"] == identity].sort_values("lens_layer")
-        hover = [_lens_hover(row) for row in rows.itertuples()]
-        shared: dict[str, Any] = {
-            "x": rows["lens_layer"],
-            "legendgroup": f"token {index}",
-            "hovertext": hover,
-            "hovertemplate": "%{hovertext}<extra></extra>",
-        }
-        marker = {"symbol": theme.SYMBOLS[index % len(theme.SYMBOLS)], "size": 4 if small else 7, "color": colour}
-        figure.add_trace(
-            go.Scatter(
-                y=rows["shift"] if difference else rows["logprob"],
-                mode="lines+markers",
-                line={"color": colour, "width": 2.5},
-                marker=marker,
-                name=theme.token_label(token),
-                **shared,
-            )
-        )
-        if not difference:
-            figure.add_trace(
-                go.Scatter(
-                    y=rows["logprob_base"],
-                    mode="lines",
-                    line={"color": colour, "width": 1.75, "dash": "dash"},
-                    showlegend=False,
-                    **shared,
-                )
-            )
-    if not difference:  # the two line styles, named once
-        for text, dash in (("steered", "solid"), ("unsteered", "dash")):
-            style = {"color": theme.INK, "width": 2, "dash": dash}
-            figure.add_trace(go.Scatter(x=[None], y=[None], mode="lines", line=style, name=text))
-    for layer in sorted(own["layer"].dropna().unique()):
-        figure.add_vline(
-            x=layer,
-            line={"color": theme.INK, "width": 1.5, "dash": "dot"},
-            annotation={"text": f"vector added at layer {layer:.0f}", "yanchor": "bottom", "y": 0},
-        )
-    figure.update_xaxes(title_text="layer whose input is read out", **theme.layer_ticks(layers))
-    if layers[-1] - layers[0] <= 26:
-        figure.update_xaxes(tickmode="array", tickvals=layers)
-    unit = "change of log-probability (nats)" if difference else "log-probability (nats)"
-    figure.update_yaxes(title_text=unit, zeroline=difference)
-    return figure
-
-
-def _identity(frame: pd.DataFrame) -> pd.Series:
-    """What tells tokens apart: the id where there is one (several ids can be written alike), else the text."""
-    return frame["token_id"].map(str) if "token_id" in frame.columns else frame["token"]
-
-
 def _extremes(rows: pd.DataFrame, top: int) -> pd.DataFrame:
     ordered = rows.sort_values("shift", ascending=False, kind="stable")
     up, down = ordered[ordered["shift"] > 0].head(top), ordered[ordered["shift"] < 0].tail(top)
@@ -328,17 +231,6 @@ def _place_hover(row: pd.Series | None, value: str, named: str) -> str:
     if "prob_base" in row and "prob_steered" in row:
         parts.append(f"probability {theme.percent(row['prob_base'])} → {theme.percent(row['prob_steered'])}")
     return "<br>".join(parts)
-
-
-def _lens_hover(row: Any) -> str:
-    return "<br>".join(
-        [
-            f"<b>{theme.token_label(row.token)}</b> read at the input of layer {int(row.lens_layer)}",
-            f"steered {theme.number(row.logprob)} nats ({theme.percent(float(np.exp(row.logprob)))})",
-            f"unsteered {theme.number(row.logprob_base)} nats ({theme.percent(float(np.exp(row.logprob_base)))})",
-            f"difference <b>{theme.number(row.shift)} nats</b>",
-        ]
-    )
 
 
 def _plain_name(named: str) -> str:

@@ -6,6 +6,9 @@ metric, kind, mean, low, high.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from steerlens.errors import SteerlensError
@@ -35,6 +38,16 @@ def control_of(rows: pd.DataFrame, row: pd.Series) -> pd.Series | None:
     """Of one metric's rows, that of the random vector beside the steered condition `row`; None without controls."""
     same = (rows["role"] == "random") & (rows["layer"] == row["layer"]) & (rows["coeff"] == row["coeff"])
     return rows[same].iloc[0] if same.any() else None
+
+
+def subject(settings: Mapping[str, Any], *, most: int = 2) -> str:
+    """What a run was about, on one line: a pair, or its vectors' titles, equal ones once and no more than `most`."""
+    what = settings.get("what", "vectors")
+    if isinstance(what, str):
+        return what
+    titles = list(dict.fromkeys(map(str, what)))
+    more = len(titles) - most
+    return ", ".join(titles[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def number(row: pd.Series) -> str:

@@ -19,7 +19,7 @@ from steerlens.measures.findings import NOTHING, differing
 from steerlens.measures.measuring import check_metrics, measure_completions
 from steerlens.measures.metrics import Metric, words
 from steerlens.measures.statistics import metric_interval
-from steerlens.measures.summaries import best_condition, number, unsteered
+from steerlens.measures.summaries import best_condition, number, subject, unsteered
 from steerlens.measures.verdicts import judged, verdicts
 from steerlens.models import HookedModel, require_model, run_settings
 from steerlens.runs.parts import Engine, check_engine, complete_in_parts
@@ -142,7 +142,7 @@ class Sweep:
         )
 
     def __repr__(self) -> str:
-        what = f"{self.settings.get('what', 'vectors')} on {self.settings.get('model', 'a model')}"
+        what = f"{subject(self.settings)} on {self.settings.get('model', 'a model')}"
         told = f"Sweep({what}: {self.frame['condition'].nunique()} conditions, {len(self.frame):,} completions"
         rows = self._of(None)
         if not rows.loc[rows["role"] == "steered", "mean"].notna().any():

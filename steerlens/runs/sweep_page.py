@@ -14,9 +14,10 @@ from steerlens.figures import (
     layer_coefficient_heatmap,
     layer_sweep,
 )
+from steerlens.figures.intervals import axis_title, tick_format
 from steerlens.measures.findings import NOTHING, differing
 from steerlens.measures.metrics import Metric
-from steerlens.measures.summaries import best_condition, control_of, interval, number, unsteered
+from steerlens.measures.summaries import best_condition, control_of, interval, number, subject, unsteered
 from steerlens.measures.verdicts import judged
 from steerlens.reports.page import Completions, Headline, Page
 
@@ -63,11 +64,14 @@ def sweep_page(
         figures[caption] = effect_against_damage(
             told.reset_index(),
             damage="surprise",
-            effect_title=metric.name,
+            effect_title=axis_title(metric.name, metric.kind),
             damage_title="surprise (nats per token)",
         )
+        figures[caption].update_yaxes(**tick_format(metric.kind))
+        # Surprise is never negative, though the interval of a mean of few may be.
+        figures[caption].update_xaxes(rangemode="nonnegative")
     return Page(
-        title=f"{settings['what']} on {settings['model']}",
+        title=f"{subject(settings)} on {settings['model']}",
         subtitle=f"{metric.name}: {settings['n']} completions per condition and prompt, 95 % intervals",
         headlines=headlines,
         figures=figures,
@@ -92,7 +96,10 @@ def _table(rows: pd.DataFrame, found: list[int], told: pd.DataFrame | None) -> p
     if told is not None:
         shown = told[["surprise", "fluent", "success", "verdict", "why"]]
         table = table.drop(columns="differs from its controls").join(shown, on="condition")
-    return table.drop(columns="condition")
+    # A page shows a dozen columns before it scrolls: what tells rows apart and what was found come first.
+    first = ["role", "layer", "coeff", "mean", "low", "high", "differs from its controls", "verdict", "why"]
+    order = [name for name in first if name in table] + [name for name in table if name not in first]
+    return table[order].drop(columns="condition")
 
 
 def best_beside_unsteered(frame: pd.DataFrame, summary: pd.DataFrame, metric: Metric, *, n: int = 6) -> SideBySide:

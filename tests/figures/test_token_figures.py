@@ -122,3 +122,25 @@ def test_one_vector_at_several_layers_gives_columns_that_can_be_told_apart():
     lenses.loc[lenses["label"] == "unsteered", "condition"] = 2
     with pytest.raises(SteerlensError, match="'1 × weddings, layer 3', '1 × weddings, layer 5'"):
         figures.layer_lens(lenses)
+
+
+def test_layer_lens_is_not_stretched_by_what_the_embedding_reads():
+    """SmolLM2's embedding reads −100 nats; the layers that tell something lie between 0 and −15."""
+    plain = figures.layer_lens(lens())
+    assert plain.layout.yaxis.range is None and "below the frame" not in plain.layout.title.subtitle.text
+    deep = lens().assign(logprob=lambda rows: rows["logprob"].where(rows["lens_layer"] > 0, -100.0))
+    figure = figures.layer_lens(deep)
+    low, high = figure.layout.yaxis.range
+    later = [y for trace in figure.data for x, y in zip(trace.x, trace.y, strict=True) if x]
+    assert -12 < low < min(later) and max(later) < high < 2
+    assert "layer 0 is below the frame (down to −100)" in figure.layout.title.subtitle.text
+    assert -100 in [y for trace in figure.data for y in trace.y], "still there, for whoever zooms out"
+
+
+def test_logarithmic_ticks_are_written_in_full():
+    """Plotly's own write 0.5 and 5 both as 5."""
+    rows = pd.DataFrame({"series": "a", "layer": [0, 1, 2], "norm": [0.4, 2.0, 9.0]})
+    axis = figures.norm_growth(rows).layout.yaxis
+    assert {"0.5", "1", "2", "5"} <= set(axis.ticktext) and len(set(axis.ticktext)) == len(axis.ticktext)
+    assert [float(text) for text in axis.ticktext] == pytest.approx(list(axis.tickvals))
+    assert figures.norm_growth(rows.assign(norm=[1.0, 10.0, 25_000.0])).layout.yaxis.dtick == 1

@@ -7,6 +7,7 @@ import pytest
 
 import steerlens as sl
 from steerlens.cli.sweep import told
+from steerlens.measures.summaries import subject
 from steerlens.runs.sweep import Sweep
 from steerlens.runs.sweep_page import sweep_page
 
@@ -60,3 +61,15 @@ def test_noise_is_no_effect(share: float) -> None:
         assert "no effect found" in figure.layout.title.subtitle.text
     text = told(result)
     assert "no effect found: no condition differs" in text and "best: " not in text
+
+
+def test_vectors_with_one_name_are_named_once() -> None:
+    result = swept(0.6)
+    settings = {**result.settings, "what": ["mean difference (5 − 5 prompts)"] * 6}
+    result = Sweep(result.frame, result.metrics, settings)
+    page = sweep_page(result.frame, result.summary, result.metrics[0], settings)
+    assert page.title == "mean difference (5 − 5 prompts) on some model"
+    assert "mean difference (5 − 5 prompts): weddings, 40 completions each" in " ".join(told(result).split())
+    assert repr(result).startswith("Sweep(mean difference (5 − 5 prompts) on some model")
+    assert subject({"what": ["a", "b", "a", "c", "d"]}) == "a, b and 2 more"
+    assert subject({"what": "a − b"}) == "a − b"
