@@ -241,7 +241,7 @@ def test_workers_that_do_not_start(any_model: Any, in_process: Any) -> None:
 def test_what_goes_wrong_on_a_worker_is_told_here(any_model: Any, in_process: Any, monkeypatch) -> None:
     in_process()
     long = sl.actadd(any_model, "a b c d e f g h", " ", layer=1)
-    with pytest.raises(sl.SteerlensError, match="^vector spans") as error:
+    with pytest.raises(sl.SteerlensError, match="^a b c d e f g h − ' ' on 'short': vector spans 9 positions") as error:
         sl.sweep(any_model, [long], "short", **SETTINGS, metrics=[words("a")], engine="ray")
     assert "\n" not in str(error.value)
     monkeypatch.setattr(cluster, "generate", lambda *a, **k: 1 / 0)
