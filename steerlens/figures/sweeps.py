@@ -146,6 +146,8 @@ def layer_coefficient_heatmap(
             "colorscale": theme.DIVERGING if signed else theme.SEQUENTIAL,
             "cmid": 0 if signed else None,
             "cmin": None if signed else min(0.0, float(np.nanmin(grid.to_numpy()))),
+            # Where all is 0 there is no range to take, and plotly's own would have a share reach from −50 % to 50 %.
+            "cmax": None if signed or np.nanmax(grid.to_numpy()) > 0 else 1.0,
             "colorbar": {"title": {"text": theme.escape(axis_title(one, kind))}, **tick_format(kind)},
         }
     )

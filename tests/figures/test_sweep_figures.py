@@ -103,3 +103,11 @@ def test_effect_against_damage_joins_the_pareto_front():
     assert hover.count("on the Pareto front") == 3
     with pytest.raises(SteerlensError, match="every row has NaN"):
         figures.effect_against_damage(frame.assign(effect=np.nan))
+
+
+def test_a_heatmap_of_zeros_has_no_negative_shares():
+    """All cells take the colour of 0, the lowest of the bar."""
+    rows = pd.DataFrame({"layer": [1, 2], "coeff": 1.0, "metric": "weddings", "kind": "share", "mean": 0.0})
+    colours = figures.layer_coefficient_heatmap(rows.assign(low=0.0, high=0.4)).layout.coloraxis
+    assert (colours.cmin, colours.cmax) == (0.0, 1.0)
+    assert figures.layer_coefficient_heatmap(rows.assign(mean=0.2, low=0.0, high=0.4)).layout.coloraxis.cmax is None
