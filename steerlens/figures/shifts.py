@@ -67,54 +67,60 @@ def logit_shift_bars(
     )
     widest = max(float(rows["shift"].abs().max()) for rows in chosen.values()) or 1.0
     for column, label in enumerate(labels, start=1):
-        rows = chosen[label]
-        heights = np.arange(len(rows))[::-1]
-        rise = rows["shift"] > 0
-        outside = [_before_after(row) for row in rows.itertuples()]
-        figure.add_trace(
-            go.Bar(
-                x=rows["shift"],
-                y=heights,
-                orientation="h",
-                marker={"color": np.where(rise, theme.BLUE, theme.ORANGE_RED), "line": {"width": 0}},
-                text=outside if len(labels) == 1 else None,
-                textposition="outside",
-                textfont={"size": 11, "color": theme.INK},
-                cliponaxis=False,
-                showlegend=False,
-                hovertext=[_shift_hover(row, label) for _, row in rows.iterrows()],
-                hovertemplate="%{hovertext}<extra></extra>",
-            ),
-            row=1,
-            col=column,
-        )
-        # Positions with written ticks, not categories: two tokens may look alike, and "1" must not become a number.
-        figure.update_yaxes(
-            tickvals=heights,
-            ticktext=[theme.token_label(token) for token in rows["token"]],
-            tickfont={"family": theme.MONO, "size": 12},
-            range=[-0.7, longest - 0.3],
-            showgrid=False,
-            row=1,
-            col=column,
-        )
-        room = 1.55 if len(labels) == 1 else 1.08
-        low, high = min(float(rows["shift"].min()), 0.0), max(float(rows["shift"].max()), 0.0)
-        limits = [room * -widest if low < 0 else -0.04 * widest, room * widest if high > 0 else 0.04 * widest]
-        figure.update_xaxes(
-            title_text="change of log-probability (nats)",
-            range=limits,
-            zeroline=True,
-            showgrid=True,
-            showline=False,
-            row=1,
-            col=column,
-        )
+        _shift_panel(figure, chosen[label], label, widest, longest, column=column, alone=len(labels) == 1)
     figure.update_layout(bargap=0.28)
     figure.update_yaxes(title_text="next token", row=1, col=1)
     if len(labels) > 1:
         figure.update_layout(margin_t=112)  # the names of the panels stand under the subtitle
     return figure
+
+
+def _shift_panel(
+    figure: go.Figure, rows: pd.DataFrame, label: str, widest: float, longest: int, *, column: int, alone: bool
+) -> None:
+    """The bars of one condition; `widest` and `longest` are the largest shift and number of tokens of all panels."""
+    heights = np.arange(len(rows))[::-1]
+    rise = rows["shift"] > 0
+    outside = [_before_after(row) for row in rows.itertuples()]
+    figure.add_trace(
+        go.Bar(
+            x=rows["shift"],
+            y=heights,
+            orientation="h",
+            marker={"color": np.where(rise, theme.BLUE, theme.ORANGE_RED), "line": {"width": 0}},
+            text=outside if alone else None,
+            textposition="outside",
+            textfont={"size": 11, "color": theme.INK},
+            cliponaxis=False,
+            showlegend=False,
+            hovertext=[_shift_hover(row, label) for _, row in rows.iterrows()],
+            hovertemplate="%{hovertext}<extra></extra>",
+        ),
+        row=1,
+        col=column,
+    )
+    # Positions with written ticks, not categories: two tokens may look alike, and "1" must not become a number.
+    figure.update_yaxes(
+        tickvals=heights,
+        ticktext=[theme.token_label(token) for token in rows["token"]],
+        tickfont={"family": theme.MONO, "size": 12},
+        range=[-0.7, longest - 0.3],
+        showgrid=False,
+        row=1,
+        col=column,
+    )
+    room = 1.55 if alone else 1.08
+    low, high = min(float(rows["shift"].min()), 0.0), max(float(rows["shift"].max()), 0.0)
+    limits = [room * -widest if low < 0 else -0.04 * widest, room * widest if high > 0 else 0.04 * widest]
+    figure.update_xaxes(
+        title_text="change of log-probability (nats)",
+        range=limits,
+        zeroline=True,
+        showgrid=True,
+        showline=False,
+        row=1,
+        col=column,
+    )
 
 
 def token_position_heatmap(

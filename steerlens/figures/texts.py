@@ -26,6 +26,10 @@ class _Cell:
     token: str
 
 
+_Block = tuple[str, np.ndarray, str]
+"""Its heading, a value for every token, and the colour axis that they are on."""
+
+
 def text_log_probs(
     frame: pd.DataFrame,
     *,
@@ -61,17 +65,7 @@ def text_log_probs(
             raise SteerlensError(f"{name}: the tokens of {label!r} differ from those of {reference['label'].iloc[0]!r}")
     cells = _set_in_lines(reference, width)
     lines = cells[-1].line + 1
-    base = ordered[base_labels[0]]["logprob"].to_numpy() if base_labels else None
-    blocks: list[tuple[str, np.ndarray, str]] = []
-    for label, rows in ordered.items():
-        values = rows["logprob"].to_numpy()
-        total = theme.number(float(np.nansum(values)), 4)
-        blocks.append((f"{label}: {total} nats in all", values, "coloraxis"))
-        if base is not None and label in labels:
-            change = values - base
-            sign = "+" if np.nansum(change) > 0 else ""
-            head = f"{label}, change: {sign}{theme.number(float(np.nansum(change)))} nats"
-            blocks.append((head, change, "coloraxis2"))
+    blocks = _blocks(ordered, base_labels[0] if base_labels else None)
     logprobs = {label: rows["logprob"].to_numpy() for label, rows in ordered.items()}
     hover = [_token_hover(cell, index, logprobs) for index, cell in enumerate(cells)]
     tall = len(blocks) * (lines * _LINE + _HEAD)
@@ -90,38 +84,51 @@ def text_log_probs(
         if blank:
             figure.add_trace(_uncoloured(blank, hover, top + _HEAD))
         top += lines * _LINE + _HEAD
+    figure.update_layout(**_scales(blocks), margin={"l": 20, "r": 20, "b": 84})
+    figure.update_xaxes(visible=False, range=[-0.5, width + 0.5], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[-top, 0], fixedrange=True)
+    return figure
+
+
+def _blocks(ordered: dict[str, pd.DataFrame], base: str | None) -> list[_Block]:
+    """What is drawn, top to bottom: each condition's log-probabilities, then their change if there is a baseline."""
+    blocks: list[_Block] = []
+    for label, rows in ordered.items():
+        values = rows["logprob"].to_numpy()
+        total = theme.number(float(np.nansum(values)), 4)
+        blocks.append((f"{label}: {total} nats in all", values, "coloraxis"))
+        if base is not None and label != base:
+            change = values - ordered[base]["logprob"].to_numpy()
+            sign = "+" if np.nansum(change) > 0 else ""
+            head = f"{label}, change: {sign}{theme.number(float(np.nansum(change)))} nats"
+            blocks.append((head, change, "coloraxis2"))
+    return blocks
+
+
+def _scales(blocks: list[_Block]) -> dict[str, Any]:
+    """The two colour axes, of log-probabilities and of changes, each with its bar below the figure."""
     every = np.concatenate([values for _, values, axis in blocks if axis == "coloraxis"])
     changes = [np.abs(values) for _, values, axis in blocks if axis == "coloraxis2"]
     lowest = float(np.nanmin(every)) if np.isfinite(every).any() else -1.0
     largest = float(np.nanmax(np.concatenate(changes))) if changes and np.isfinite(changes).any() else 1.0
     bar: dict[str, Any] = {"orientation": "h", "len": 0.46, "yanchor": "top", "y": -0.01, "xanchor": "left"}
-    figure.update_layout(
-        coloraxis={
+    change_bar = {"x": 0.54, "title": {"text": "change (nats)", "side": "bottom"}, "thickness": 12, "outlinewidth": 0}
+    return {
+        "coloraxis": {
             # Reversed: an unlikely token is what the eye should find, so it gets the strong colour.
             "colorscale": [(1 - at, colour) for at, colour in reversed(theme.SEQUENTIAL)],
             "cmin": lowest,
             "cmax": 0,
             "colorbar": {**bar, "x": 0, "title": {"text": "log-probability (nats)", "side": "bottom"}},
         },
-        coloraxis2={
+        "coloraxis2": {
             "colorscale": theme.DIVERGING,
             "cmin": -largest or -1.0,
             "cmax": largest or 1.0,
-            "colorbar": {
-                **bar,
-                "x": 0.54,
-                "title": {"text": "change (nats)", "side": "bottom"},
-                "thickness": 12,
-                "outlinewidth": 0,
-            },
+            "colorbar": {**bar, **change_bar},
+            "showscale": bool(changes),
         },
-        margin={"l": 20, "r": 20, "b": 84},
-    )
-    if not changes:
-        figure.update_layout(coloraxis2={"showscale": False})
-    figure.update_xaxes(visible=False, range=[-0.5, width + 0.5], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[-top, 0], fixedrange=True)
-    return figure
+    }
 
 
 def _set_in_lines(rows: pd.DataFrame, width: int) -> list[_Cell]:
