@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steerlens.engine.broken_rows import NO_TOKEN, refuse_unsteered
 from steerlens.engine.budget import decode_rows, most_rows
+from steerlens.engine.live_rows import LiveRows
 from steerlens.engine.random_streams import row_keys, uniforms
 from steerlens.engine.sampler import likely_tokens, may_be_guessed, next_tokens_where_any
 from steerlens.engine.sampling_settings import Sampling
 from steerlens.engine.stopping import Stops, exempt_from_penalty
-from steerlens.engine.token_counts import TokenCounts
 from steerlens.errors import SteerlensError
-from steerlens.models import Decoders, HookedModel, PrefixDecoder, WholeDecoder, for_one_thread, prefill
+from steerlens.models import Decoder, Decoders, HookedModel, PrefixDecoder, WholeDecoder, for_one_thread, prefill
 from steerlens.models.contention import notice_contention
 from steerlens.steering.chats import Span
 from steerlens.steering.conditions import Condition
@@ -180,51 +180,6 @@ def _batches(units: Sequence[_Unit], n: int, limit: int) -> Iterator[tuple[Seque
         yield units[start : start + together], slice(0, n)
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """The rows of a batch that are still being decoded, after some tokens. To go back, use an earlier value.
-
-    Attributes:
-        place: where each row belongs in the result.
-        keys: of their random streams.
-        ended: whether the end has been drawn.
-        drawn: the last tokens.
-        counts: how often each token occurs in them, if the sampling needs it.
-    """
-
-    place: Int[Tensor, " row"]
-    keys: Int[Tensor, " row"]
-    ended: Bool[Tensor, " row"]
-    drawn: Int[Tensor, " row"]
-    counts: TokenCounts | None
-
-    @staticmethod
-    def begin(
-        keys: Int[Tensor, "unit sample"],
-        prompts: Int[Tensor, "unit pos"],
-        mask: Int[Tensor, "unit pos"],
-        *,
-        counted: bool,
-        exempt: Bool[Tensor, " d_vocab"] | None,
-    ) -> _Rows:
-        """The rows of a batch before their first token, each unit's next to each other."""
-        place = torch.arange(keys.numel(), device=prompts.device)
-        counts = TokenCounts.of_prompts(prompts, mask, exempt).repeat(keys.shape[1]) if counted else None
-        return _Rows(place, keys.flatten().to(place.device), torch.zeros_like(place, dtype=torch.bool), place, counts)
-
-    def after(self, drawn: Int[Tensor, " row"], ends: Int[Tensor, " ends"], fill: int) -> _Rows:
-        """The rows with one more token each; those that have ended get `fill`."""
-        drawn = torch.where(self.ended, fill, drawn)
-        ended = self.ended | (drawn[:, None] == ends).any(-1) | (drawn == NO_TOKEN)
-        counts = None if self.counts is None else self.counts.add(drawn)
-        return replace(self, ended=ended, drawn=drawn, counts=counts)
-
-    def select(self, kept: Int[Tensor, " kept"]) -> _Rows:
-        """These rows, in this order."""
-        counts = None if self.counts is None else self.counts.select(kept)
-        return _Rows(self.place[kept], self.keys[kept], self.ended[kept], self.drawn[kept], counts)
-
-
 def _sample_batch(
     model: HookedModel,
     prompts: Sequence[Sequence[int]],
@@ -257,17 +212,18 @@ def _sample_batch(
     unit_of = torch.arange(units, device="cpu").repeat_interleave(samples)
     by_unit = [(part, unit) for unit, mine in enumerate(parts) for part in mine]
     late = [(part, unit) for part, unit in by_unit if reaches_later(part.placement) or not use_cache]
-    with _injecting(model, [part.on_rows(torch.tensor([unit], device="cpu")) for part, unit in by_unit]):
-        logits, cache = prefill(model, prompt_tokens, prompt_mask, use_cache=use_cache)
-    # A bridge spread over several devices gives its logits on the last of them.
-    logits = logits.to(device).repeat_interleave(samples, dim=0)
-    decoder = (
-        decoders.begin(cache, prompt_mask, samples=samples, room=max_new_tokens - 1, hooked=bool(late))
-        if use_cache
-        else WholeDecoder(model, prompt_tokens, prompt_mask, samples=samples)
+    logits, decoder = _prefilled(
+        model,
+        prompt_tokens,
+        prompt_mask,
+        by_unit,
+        decoders if use_cache else None,
+        samples=samples,
+        room=max_new_tokens - 1,
+        hooked=bool(late),
     )
     later = _on_their_rows(late, unit_of, device)
-    rows = _Rows.begin(keys, prompt_tokens, prompt_mask, counted=sampling.needs_counts, exempt=exempt)
+    rows = LiveRows.begin(keys, prompt_tokens, prompt_mask, counted=sampling.needs_counts, exempt=exempt)
     ends = torch.tensor(stops.ids, dtype=torch.long, device=device)
     result = torch.full((units * samples, max_new_tokens), stops.fill, device=device)
     readers = [reader_after(model, ids) for ids in prompts] if stops.texts else []
@@ -335,6 +291,33 @@ def _stopped(
         and (len(ids) <= tail or stops.first_in(readers[unit](ids)) is not None)
         for ids, unit in zip(tokens, unit_of, strict=True)
     ]
+
+
+def _prefilled(
+    model: HookedModel,
+    prompts: Int[Tensor, "unit pos"],
+    mask: Int[Tensor, "unit pos"],
+    parts: Sequence[tuple[Part, int]],
+    decoders: Decoders | None,
+    *,
+    samples: int,
+    room: int,
+    hooked: bool,
+) -> tuple[Float[Tensor, "row d_vocab"], Decoder]:
+    """The logits of every sample's first token, and what goes on from there: each unit's prompt is run once.
+
+    Args:
+        parts: with the unit that each acts on.
+        decoders: None decodes without a cache.
+        hooked: whether parts act on later tokens too.
+    """
+    with _injecting(model, [part.on_rows(torch.tensor([unit], device="cpu")) for part, unit in parts]):
+        logits, cache = prefill(model, prompts, mask, use_cache=decoders is not None)
+    # A bridge spread over several devices gives its logits on the last of them.
+    logits = logits.to(prompts.device).repeat_interleave(samples, dim=0)
+    if decoders is None:
+        return logits, WholeDecoder(model, prompts, mask, samples=samples)
+    return logits, decoders.begin(cache, mask, samples=samples, room=room, hooked=hooked)
 
 
 def _on_their_rows(parts: Sequence[tuple[Part, int]], unit_of: Int[Tensor, " row"], device: torch.device) -> list[Part]:

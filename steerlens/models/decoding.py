@@ -8,7 +8,7 @@ so it is for models without hooks. `CacheDecoder` is for all others, `WholeDecod
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,6 +26,7 @@ from steerlens.models.running import (
 )
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """What goes on from a prefill of units to samples of each."""
 
