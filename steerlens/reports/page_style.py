@@ -76,9 +76,12 @@ footer{margin-top:3.5rem;color:var(--quiet);font-size:.85rem}
 .plot text:not(:where(.hoverlayer *,.heatmap-label *)){fill:var(--quiet)!important}
 .plot .infolayer .gtitle,.plot .legend .legendtext,.plot .infolayer .annotation-text{fill:var(--ink)!important}
 @media (prefers-color-scheme:dark){.plot .heatmaplayer,.plot .colorbar .cbfills{opacity:.88}}
+@media (max-width:40rem){
+figure::before,.table::before,.wide::before{content:"scroll sideways →";display:block;position:sticky;left:0;
+color:var(--quiet);font-size:.8rem;padding:.2rem .6rem}}
 @media print{
 :root{--page:#fff;--card:#fff;--ink:#000;--quiet:#444;--line:#ccc;--accent:#000;--code:#f5f5f5}
-body{font-size:11pt}main{max-width:none;padding:0}button,.modebar{display:none!important}
+body{font-size:11pt}main{max-width:none;padding:0}button,.modebar,figure::before,.table::before,.wide::before{display:none!important}
 .table{max-height:none;overflow:visible}figure,.tile,tr{break-inside:avoid}section{margin-top:1.6rem}}
 """
 
