@@ -133,6 +133,7 @@ KINDS = {
     "frame": "any",
     "settings": "any",
     "site": "choice",
+    "tensor": "vector",
     "heads": "count",
     "operation": "choice",
     "value": "any",
@@ -152,6 +153,7 @@ SPECIAL = {
     ("magnitudes", "layers"): "required layers",
     **{(name, "layers"): "required layers" for name in ("sweep", "layer_effect")},
     **{(name, "batch_size"): "count" for name in ("mean_difference", "pca", "probe")},
+    ("SteeringVector.of", "label"): "any",
     ("SteeringVector", "model"): "vector",
     ("SteeringVector", "placement"): "placement",
     ("SteeringVector.at", "position"): "any",
@@ -179,7 +181,7 @@ EXCUSED = {
     "Sweep": "made by sweep; its methods are walked",
 }
 METHODS = {
-    "SteeringVector": ("at", "of_heads", "on", "save", "load", "describe"),
+    "SteeringVector": ("of", "at", "of_heads", "on", "save", "load", "describe"),
     "PromptPair": ("read", "padded"),
     "Sweep": ("best", "effects", "front", "verdicts", "baseline", "plot", "report"),
 }

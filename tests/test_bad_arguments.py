@@ -76,6 +76,7 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             sl.SteeringVector,
             {"values": vector.values, "layer": 1, "model": vector.model},
         ),
+        "SteeringVector.of": (sl.SteeringVector.of, {"model": model, "tensor": vector.values, "layer": 1}),
         "SteeringVector.at": (vector.at, {"position": 0}),
         "SteeringVector.of_heads": (sl.actadd(model, " love", " hate", layer=1, site="z").of_heads, {"heads": [0]}),
         "SteeringVector.on": (vector.on, {"placement": "back"}),

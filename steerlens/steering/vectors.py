@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steerlens.arguments import finite_number, layer_number, listed, shown, visible, whole_number
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, ModelStamp, Site, check_site, require_site, site_width, stamp
+from steerlens.models import HookedModel, ModelStamp, Site, check_site, require_model, require_site, site_width, stamp
 from steerlens.steering.placement import Placement, check_placement
 from steerlens.steering.vector_files import on_device, read_vector_file, write_vector_file
 
@@ -86,6 +86,39 @@ class SteeringVector:
             ("coeff", finite_number("coeff", self.coeff)),
         ):
             object.__setattr__(self, name, value)
+
+    @staticmethod
+    def of(
+        model: HookedModel,
+        tensor: Tensor,
+        *,
+        layer: int,
+        site: Site = "resid_pre",
+        placement: Placement | None = None,
+        label: str = "raw tensor",
+    ) -> SteeringVector:
+        """The vector with the given values, declared to belong to `model`; its source says that it is foreign.
+
+        Args:
+            tensor: [d_model] or [pos d_model], at site `"z"` with [head d_head] in place of d_model; any float dtype.
+            placement: by default `"all"` for one position, `"front"` for several.
+
+        Raises:
+            SteerlensError: not a tensor, a wrong width or shape, NaN, a layer or site that the model does not have.
+        """
+        require_model(model)
+        if not isinstance(tensor, Tensor):
+            raise SteerlensError(f"expected a torch.Tensor, got {shown(tensor)}; wrap it in torch.tensor(...)")
+        if not tensor.is_floating_point():
+            raise SteerlensError(f"a vector holds floating-point numbers, got {tensor.dtype}; convert it first")
+        layer_number(layer, int(model.cfg.n_layers)), check_site(site)
+        source = {"method": "foreign", "format": "raw tensor"}
+        if site == "z" and tensor.ndim and tensor.shape[-1] == site_width(model, "z"):
+            tensor = tensor.unflatten(-1, (int(model.cfg.n_heads), -1))
+        tensor = tensor[None] if site == "z" and tensor.ndim == 2 else tensor
+        made = SteeringVector(tensor, layer, stamp(model), label=label, source=source, site=site)
+        check_vector_site(model, made)
+        return made.on(("all" if made.n_positions == 1 else "front") if placement is None else placement)
 
     def _by_rows(self, values: Tensor) -> tuple[Tensor, int]:
         """The values as rows, one per position, and how many heads a row holds."""

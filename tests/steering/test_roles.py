@@ -9,7 +9,6 @@ import torch
 
 import steerlens as sl
 from steerlens.engine.passes import Job, Passage, Way
-from steerlens.steering.exchange.raw_tensor import vector_of
 from steerlens.steering.prompts import read_prompt
 from steerlens.steering.roles import at_positions
 from steerlens.steering.tokens import reader_after
@@ -29,7 +28,7 @@ def hf() -> Any:
 
 def vector(model: Any, placement: Any, seed: int = 0, layer: int = 1) -> sl.SteeringVector:
     values = torch.randn(HIDDEN, generator=torch.Generator().manual_seed(seed))
-    return 2 * vector_of(model, values, layer=layer, placement=placement)
+    return 2 * sl.SteeringVector.of(model, values, layer=layer, placement=placement)
 
 
 def said_by(model: Any, chat: Any, role: str) -> list[int]:
