@@ -15,11 +15,14 @@ export GOMP_SPINCOUNT ?= 0
 # Those that a marker names. With several workers each keeps to one thread, or they fight over the cores.
 PYTEST = $(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1 )$(1)/bin/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) )-m "$(2)" $(ARGS)
 
+# Those that start programs of their own have the machine to themselves.
+ALONE = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -m "$(2)" $(ARGS)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo smollm2 test test-tl4 real real-tl4 check format notebooks install dev clean distclean
+.PHONY: help demo smollm2 test test-tl4 real real-tl4 outside outside-tl4 check format notebooks install dev everything clean distclean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: .venv/.core  ## steer the embedded model at every layer; prints a table, writes an HTML page (ARGS="--help")
 	.venv/bin/steerlens demo $(ARGS)
@@ -28,16 +31,22 @@ smollm2: .venv/.dev  ## fetch SmolLM2-135M-Instruct into the cache (98 MB), for 
 	.venv/bin/steerlens get smollm2 $(ARGS)
 
 test: .venv/.dev  ## run the tests on TransformerLens 3.9 (ARGS="tests/engine -x", WORKERS=2)
-	$(call PYTEST,.venv,not real)
+	$(call PYTEST,.venv,not real and not outside)
 
 test-tl4: .venv-tl4/.dev  ## run the same tests on TransformerLens 4.3
-	$(call PYTEST,.venv-tl4,not real)
+	$(call PYTEST,.venv-tl4,not real and not outside)
 
 real: .venv/.dev smollm2  ## run the tests on SmolLM2, with TransformerLens 3.9
-	$(call PYTEST,.venv,real)
+	$(call PYTEST,.venv,real and not outside)
 
 real-tl4: .venv-tl4/.dev smollm2  ## run the tests on SmolLM2, with TransformerLens 4.3
-	$(call PYTEST,.venv-tl4,real)
+	$(call PYTEST,.venv-tl4,real and not outside)
+
+outside: .venv/.all  ## run the tests that drive a browser, JupyterLab and Ray, one after another (needs a chromium)
+	$(call ALONE,.venv,outside)
+
+outside-tl4: .venv-tl4/.all  ## the same with TransformerLens 4.3
+	$(call ALONE,.venv-tl4,outside)
 
 check: .venv/.dev  ## ruff (lint and format) and mypy
 	.venv/bin/ruff check
@@ -56,6 +65,7 @@ notebooks: .venv/.dev  ## run every notebook top to bottom on the embedded model
 
 install: .venv/.core  ## set up .venv with the package alone
 dev: .venv/.dev  ## set up .venv with the tools for tests and checks too
+everything: .venv/.all .venv-tl4/.all  ## set up both environments with all that any test can use
 
 clean:  ## remove caches and built files, keep the environments
 	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
@@ -88,3 +98,15 @@ distclean: clean  ## … and remove the environments
 	@echo 'installing the pinned packages into .venv-tl4; torch makes this a matter of minutes'
 	.venv-tl4/bin/python -m pip install -qq --constraint constraints-tl4.txt --editable '.[dev]'
 	@touch $@
+
+.venv/.all: .venv/.made pyproject.toml constraints.txt tests/other_tools.txt
+	@echo 'installing all that a test can use into .venv; torch makes this a matter of minutes'
+	.venv/bin/python -m pip install -qq --constraint constraints.txt --editable '.[outside]'
+	.venv/bin/python -m pip install -qq --no-deps --requirement tests/other_tools.txt
+	@touch .venv/.core .venv/.dev $@
+
+.venv-tl4/.all: .venv-tl4/.made pyproject.toml constraints-tl4.txt tests/other_tools.txt
+	@echo 'installing all that a test can use into .venv-tl4; torch makes this a matter of minutes'
+	.venv-tl4/bin/python -m pip install -qq --constraint constraints-tl4.txt --editable '.[outside]'
+	.venv-tl4/bin/python -m pip install -qq --no-deps --requirement tests/other_tools.txt
+	@touch .venv-tl4/.dev $@

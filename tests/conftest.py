@@ -7,7 +7,7 @@ Shape annotations of steerlens are checked in every test (see `tests.typecheckin
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ install_import_hook("steerlens", "tests.typechecking.check_shapes")
 
 import steerlens as sl  # noqa: E402
 from tests import reference  # noqa: E402
+from tests.skips import pytest_addoption, pytest_configure  # noqa: E402, F401  (the option --allowed-skips)
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("STEERLENS_DATA", ROOT.parent / "shared" / "data"))
@@ -138,7 +139,16 @@ def hooks_removed(model: Any) -> Iterator[None]:
             point.fwd_hooks[:] = [handle for handle in point.fwd_hooks if id(handle) in before]
 
 
-@pytest.fixture(params=[(a, k) for a in reference.ARCHITECTURES for k in KINDS], ids=lambda p: f"{p[0]}-{p[1]}")
+CASES = [(architecture, kind) for architecture in reference.ARCHITECTURES for kind in KINDS]
+
+
+def some_cases(wanted: Callable[[str, str], bool]) -> pytest.MarkDecorator:
+    """The fixture `case` for those architectures and kinds alone, on which the test has something to say."""
+    chosen = [one for one in CASES if wanted(*one)]
+    return pytest.mark.parametrize("case", chosen, ids=lambda p: f"{p[0]}-{p[1]}", indirect=True)
+
+
+@pytest.fixture(params=CASES, ids=lambda p: f"{p[0]}-{p[1]}")
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     """Every architecture in every model class, and a check that the test left nothing on the model."""
     architecture, kind = request.param

@@ -13,6 +13,7 @@ import steerlens as sl
 from steerlens.analysis.residual_trace import FinalNorm, read_out, residual_trace
 from steerlens.steering.prompts import read_prompt
 from tests import reference
+from tests.conftest import some_cases
 from tests.reference import D_MODEL, N_LAYERS
 
 PROMPT = "I went up to my friend and said"
@@ -48,10 +49,9 @@ def test_parts_sum_to_the_shift_everywhere(model) -> None:
     assert "other" not in set(found.frame["part"]), "these blocks are attention and MLP and nothing else"
 
 
+@some_cases(lambda architecture, kind: kind.endswith("raw"))  # as the plain model's weights are
 def test_the_parts_are_those_of_the_reference(case) -> None:
     """Direct part and rescaling from a plain Hugging Face run and the norm's formula; raw weights, unfolded norm."""
-    if not case.kind.endswith("raw"):
-        pytest.skip("the plain model has the raw weights")
     model, hf = case.model, case.hf
     vector = 4 * sl.actadd(model, "Love", "Hate", layer=1)
     placed = sl.Injection(vector, "back")

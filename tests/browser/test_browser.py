@@ -23,8 +23,9 @@ import pytest
 
 import steerlens as sl
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.outside]
 
+PATIENCE = 300  # seconds: nothing is said about speed, a busy machine may be slow; only a hang ends here
 ROOT = Path(__file__).resolve().parents[2]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
@@ -49,6 +50,13 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+def opened(browser: Any, **settings: Any) -> Any:
+    """A new page that waits for what it is asked for as long as a busy machine needs."""
+    page = browser.new_page(**settings)
+    page.set_default_timeout(PATIENCE * 1000)
+    return page
+
+
 class Errors(list[str]):
     """What a page complained about: console errors and uncaught exceptions."""
 
@@ -68,12 +76,12 @@ def test_a_report_opens_from_a_file(browser: Any, demo: Any, tmp_path: Path, sch
     metric = sl.metrics.words("weddings")
     sweep = sl.sweep(demo, pair, "I went up to my friend", coeffs=[4], n=2, max_new_tokens=8, metrics=[metric])
     path = sweep.report(tmp_path / "report.html")
-    page, errors = browser.new_page(viewport={"width": 1200, "height": 900}, color_scheme=scheme), Errors()
+    page, errors = opened(browser, viewport={"width": 1200, "height": 900}, color_scheme=scheme), Errors()
     errors.watch(page)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(path.as_uri())
-    page.wait_for_selector(".js-plotly-plot .main-svg .scatterlayer .trace path", state="attached", timeout=30_000)
+    page.wait_for_selector(".js-plotly-plot .main-svg .scatterlayer .trace path", state="attached")
     picture(page, f"report-{scheme}")
     title = page.locator(".js-plotly-plot .gtitle").first.text_content()
     width = page.locator(".js-plotly-plot .main-svg").first.bounding_box()["width"]
@@ -113,7 +121,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )
     try:
         address = f"http://127.0.0.1:{port}"
-        for _ in range(240):
+        for _ in range(2 * PATIENCE):
             if server.poll() is not None:
                 break
             try:
@@ -122,25 +130,25 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             except OSError:
                 time.sleep(0.5)
         else:
-            pytest.fail("JupyterLab did not start within two minutes:\n" + (folder / "lab.log").read_text()[-2000:])
+            pytest.fail("JupyterLab did not start:\n" + (folder / "lab.log").read_text()[-2000:])
         if server.poll() is not None:
             pytest.fail("JupyterLab ended at once:\n" + (folder / "lab.log").read_text()[-2000:])
         yield address
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=PATIENCE)
         log.close()
 
 
 def run_the_cell(page: Any) -> None:
     """Run the notebook's one cell, as soon as JupyterLab takes it (before the kernel is there it does nothing)."""
-    for _ in range(40):
+    for _ in range(PATIENCE):
         page.locator(".jp-CodeCell .cm-content").first.click()
         page.keyboard.press("Control+Enter")
         page.wait_for_timeout(1500)
         if re.search(r"[*\d]", page.locator(".jp-CodeCell .jp-InputPrompt").first.inner_text()):
             return
-    pytest.fail("JupyterLab did not run the cell within a minute")
+    pytest.fail("JupyterLab did not run the cell")
 
 
 def bars(page: Any) -> list[str]:
@@ -150,7 +158,7 @@ def bars(page: Any) -> list[str]:
     )
 
 
-def until_changed(page: Any, read: Any, before: Any, seconds: float = 20.0) -> float:
+def until_changed(page: Any, read: Any, before: Any, seconds: float = PATIENCE) -> float:
     """Seconds until `read(page)` is something else, and not empty."""
     begin = time.perf_counter()
     while time.perf_counter() - begin < seconds:
@@ -162,13 +170,13 @@ def until_changed(page: Any, read: Any, before: Any, seconds: float = 20.0) -> f
 
 
 def test_the_explorer_in_jupyterlab(browser: Any, lab: str) -> None:
-    page, errors = browser.new_page(viewport={"width": 1440, "height": 1250}), Errors()
+    page, errors = opened(browser, viewport={"width": 1440, "height": 1250}), Errors()
     errors.watch(page)
-    page.goto(f"{lab}/doc/tree/explorer.ipynb", timeout=60_000)
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+    page.goto(f"{lab}/doc/tree/explorer.ipynb")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     run_the_cell(page)
-    page.wait_for_selector(".steerlens-figure .barlayer .point path", state="attached", timeout=150_000)
-    page.wait_for_selector(".steerlens-figure .scatterlayer .trace path", state="attached", timeout=60_000)
+    page.wait_for_selector(".steerlens-figure .barlayer .point path", state="attached")
+    page.wait_for_selector(".steerlens-figure .scatterlayer .trace path", state="attached")
     page.wait_for_timeout(1500)
     picture(page, "explorer")
 
@@ -193,20 +201,20 @@ def test_the_explorer_in_jupyterlab(browser: Any, lab: str) -> None:
     for _ in range(6):  # six moves in a row end in the one picture of the last
         page.keyboard.press("ArrowRight")
     until_changed(page, bars, before)
-    page.wait_for_function("document.querySelector('.steerlens-status').innerText.includes('8 ×')", timeout=20_000)
+    page.wait_for_function("document.querySelector('.steerlens-status').innerText.includes('8 ×')")
 
     prompt = page.locator(".widget-text input[type=text]").nth(2)
     prompt.fill("")
     prompt.press("Enter")
-    page.wait_for_selector(".steerlens-error", timeout=20_000)
+    page.wait_for_selector(".steerlens-error")
     picture(page, "explorer-error")
     assert "the prompt is empty" in page.locator(".steerlens-error").inner_text()
     prompt.fill("This film <script>alert(1)</script> was")
     prompt.press("Enter")
-    page.wait_for_selector(".steerlens-error", state="detached", timeout=20_000)
+    page.wait_for_selector(".steerlens-error", state="detached")
 
     page.get_by_role("button", name="Complete").click()
-    page.wait_for_selector(".sl-sides td", timeout=60_000)
+    page.wait_for_selector(".sl-sides td")
     page.get_by_text("As code").click()
     page.wait_for_selector(".steerlens-code pre")
     page.wait_for_timeout(600)

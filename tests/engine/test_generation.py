@@ -14,7 +14,7 @@ from steerlens.engine.sampling_settings import Sampling
 from steerlens.steering import Condition, Injection, as_conditions
 from steerlens.steering.prompts import prompt_ids
 from tests import reference
-from tests.conftest import KINDS, Case, live_hooks, loaded
+from tests.conftest import KINDS, Case, live_hooks, loaded, some_cases
 
 PROMPT = "I went up to my friend and said"
 OTHER = "The weather today is"
@@ -32,11 +32,11 @@ def reference_additions(case: Case, vector: sl.SteeringVector, placement, length
     return lambda total: {vector.layer: reference.placed(values, placement, length, total=total)}
 
 
+# Vectors of a centred residual stream do not fit the plain model; those of the raw classes and of RMS norm do.
+@some_cases(lambda architecture, kind: kind.endswith("raw") or architecture == "llama")
 @pytest.mark.parametrize("placement", ["front", "mid", "back", 2, -5, "last", *reference.RANGES])
 def test_greedy_tokens_are_those_of_plain_hooks_on_the_plain_model(case: Case, placement) -> None:
     """Law 8, against a model that knows neither TransformerLens nor steerlens nor a cache."""
-    if not case.kind.endswith("raw") and case.centred:
-        pytest.skip("vectors of a centred residual stream do not fit the plain model; the raw classes show the law")
     several, single = vectors(case.model)
     vector = single if placement in ("last", *reference.RANGES) else several
     ids = prompt_ids(case.model, PROMPT)

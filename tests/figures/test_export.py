@@ -15,6 +15,7 @@ CHROMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @pytest.mark.slow
+@pytest.mark.outside
 @pytest.mark.skipif(importlib.util.find_spec("kaleido") is None, reason='needs pip install "steerlens[export]"')
 @pytest.mark.skipif(not any(map(shutil.which, CHROMES)), reason="kaleido draws with a Chromium: there is none")
 def test_a_figure_is_written_as_png_and_svg(demo: Any, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from steerlens.models import (
     final_logits,
     fingerprint,
     forward_states,
-    is_bridge,
     keep_cache_rows,
     prefill,
     require_model,
@@ -27,7 +26,7 @@ from steerlens.models import (
     without_live_hooks,
 )
 from tests import reference
-from tests.conftest import KINDS, VOCAB, Case, hooks_removed, live_hooks, loaded
+from tests.conftest import KINDS, VOCAB, Case, hooks_removed, live_hooks, loaded, some_cases
 
 few = settings(
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
@@ -109,10 +108,10 @@ def test_prefill_and_decode_in_half_precision(kind: str) -> None:
         assert (decoded.float() - whole.float()).abs().mean() < 0.15
 
 
+@pytest.mark.skipif("hooked" not in KINDS, reason="TransformerLens 4 has no HookedTransformer")
+@some_cases(lambda architecture, kind: kind.startswith("hooked"))  # a bridge does not hand out its last residual
 @torch.no_grad()
 def test_final_logits_are_what_the_model_makes_of_its_last_residual(case: Case) -> None:
-    if is_bridge(case.model):
-        pytest.skip("only a HookedTransformer hands out its last residual")
     tokens = torch.tensor(rows_of([6]))
     last = case.model(tokens, stop_at_layer=reference.N_LAYERS)
     for rows in (last, last[:, -1], last[0, 0]):

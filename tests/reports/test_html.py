@@ -136,13 +136,14 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 
 
 @pytest.mark.slow
+@pytest.mark.outside
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine")
 def test_a_browser_draws_every_figure_without_errors_and_runs_nothing_of_the_users(tmp_path):
     path = write_page(tmp_path / "report.html", content(NASTY))
     switches = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run --dump-dom"
     own = [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=8000"]
     command = [BROWSER, *switches.split(), *own, path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
     assert len(re.findall(r'class="plot js-plotly-plot"', done.stdout)) == 2
     assert done.stdout.count('class="scatterlayer mlayer"') == 2
     assert "<title>Weddings &lt;/script&gt;" in done.stdout
