@@ -11,6 +11,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,31 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         ),
         "pca": (sl.pca, {"model": model, "contrast": contrast, "layer": 1}),
         "probe": (sl.probe, {"model": model, "contrast": contrast, "layer": 1}),
+        "directions": (sl.directions, {"model": model, "contrast": contrast, "layers": [1]}),
+        "latent": (
+            sl.latent,
+            {"model": model, "target": " tea", "prompt": "I like", "layer": 1, "steps": 2, "progress": False},
+        ),
+        "trained": (
+            sl.trained,
+            {"model": model, "targets": ["I like tea", "I like rain"], "layer": 1, "steps": 5, "progress": False},
+        ),
+        "model_difference": (
+            sl.model_difference,
+            {"after": _other(model), "before": model, "texts": ["a b", "b a"], "layer": 1},
+        ),
+        "ContrastSet": (sl.ContrastSet, {"positive": ("a", "b"), "negative": ("c", "d")}),
+        "ContrastSet.of": (sl.ContrastSet.of, {"pairs": [("a", "b")]}),
+        "ContrastSet.labelled": (sl.ContrastSet.labelled, {"texts": ["a", "b"], "labels": [1, 0]}),
+        "ContrastSet.template": (
+            sl.ContrastSet.template,
+            {"texts": ["a"], "positive": "Happily: {}", "negative": "Sadly: {}"},
+        ),
+        "ContrastSet.read": (sl.ContrastSet.read, {"path": "pairs.csv"}),
+        "ContrastSet.split": (contrast.split, {}),
+        "ContrastSet.sample": (contrast.sample, {"n": 2}),
+        "ContrastSet.lint": (contrast.lint, {"model": model}),
+        "ContrastSet.record": (contrast.record, {}),
         "generate": (sl.generate, {**steered, **few}),
         "next_token_logits": (sl.next_token_logits, steered),
         "score": (sl.score, {"model": model, "texts": PROMPT, "steering": vector}),
@@ -102,6 +128,16 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "Metric": (sl.metrics.Metric, {"name": "x", "kind": "mean", "function": lambda texts: np.zeros(len(texts))}),
     }
     return table
+
+
+def _other(model: Any) -> Any:
+    """The same model with other weights."""
+    other = deepcopy(model)
+    with torch.no_grad():
+        for weight in other.blocks[0].parameters():
+            if weight.ndim > 1:  # scaled layer norms would read as weights that are not folded
+                weight.mul_(1.5)
+    return other
 
 
 def _steered(model: Any, vectors: Any, **options: Any) -> None:
@@ -158,6 +194,7 @@ def test_bad_arguments_are_told_in_one_line(
     model = loaded("gpt2", MODEL_KINDS[0])
     vector = sl.actadd(model, " love", " hate", layer=1)
     vector.save("kept.safetensors")
+    Path("pairs.csv").write_text("positive,negative\na,b\nc,d\n")
     if name == "read_store":
         sl.sweep(model, vector, PROMPT, store="filled.sqlite", metrics=[sl.metrics.length()], n=1, max_new_tokens=1)
     before = live_hooks(model)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from torch import Tensor
 
+from steerlens.arguments import seed_number, shown, texts
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.steering import ContrastSet, SteeringVector
@@ -92,10 +93,11 @@ def directions(
     """
     require_model(model)
     chosen = which_layers(model, None, layers)
-    names = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
+    names = list(dict.fromkeys(texts("methods", methods)))
     unknown = [name for name in names if name not in _METHODS]
-    if unknown or not names:
-        raise SteerlensError(f"method {unknown[0] if unknown else ''!r} is unknown; use some of {', '.join(_METHODS)}")
+    if unknown:
+        raise SteerlensError(f"method {shown(unknown[0])} is unknown; use some of {', '.join(_METHODS)}")
+    seed = seed_number(seed)
     train, test = train_and_test(contrast, held_out, seed)
     if "pca" in names:
         check_pairs(train, "pairs")

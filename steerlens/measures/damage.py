@@ -30,10 +30,14 @@ def fluent(frame: pd.DataFrame, *, margin: float = MARGIN) -> Bool[np.ndarray, "
     """
     if "surprise" not in frame:
         raise SteerlensError("the completions have no column 'surprise'; sample them with surprise=True (damage=True)")
-    usual = frame[frame["role"] == "unsteered"].groupby("prompt")["surprise"].mean()
-    limit = frame["prompt"].map(usual)
-    if limit.isna().any():
-        lost = frame.loc[limit.isna(), "prompt"].iloc[0]
+    unsteered = frame[frame["role"] == "unsteered"]
+    limit = frame["prompt"].map(unsteered.groupby("prompt")["surprise"].mean())
+    # Unsteered text of no token at all has no surprise. Then there is no fluency to compare with: nothing is fluent.
+    empty = frame["completion"] == "" if "completion" in frame else pd.Series(False, frame.index)
+    silent = empty[unsteered.index].groupby(unsteered["prompt"]).all()
+    without = limit.isna() & ~frame["prompt"].isin(silent.index[silent])
+    if without.any():
+        lost = frame.loc[without, "prompt"].iloc[0]
         raise SteerlensError(f"nothing unsteered to compare with for the prompt {lost!r:.60}; keep the baseline")
     return (frame["surprise"] <= limit + margin).to_numpy()
 

@@ -56,6 +56,10 @@ class ModelStamp:
             object.__setattr__(self, field, flag(f"a model's {field}", getattr(self, field)))
         if not isinstance(self.sketch, tuple) or not all(isinstance(x, int | float) for x in self.sketch):
             raise SteerlensError(f"a model's sketch must be numbers, got {shown(self.sketch)}")
+        try:
+            object.__setattr__(self, "sketch", tuple(map(float, self.sketch)))
+        except OverflowError:
+            raise SteerlensError(f"a model's sketch holds a number that is too large: {shown(self.sketch)}") from None
         for field in ("weights", "origin"):
             if not isinstance(one := getattr(self, field), WeightSketch | None):
                 raise SteerlensError(f"a model's {field} must be a sketch of weights or None, got {shown(one)}")

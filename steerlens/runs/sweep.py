@@ -33,7 +33,7 @@ from steerlens.steering import (
     random_like,
 )
 from steerlens.steering.layer_vectors import layer_vectors
-from steerlens.steering.prompts import PromptLike, read_prompts
+from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
 from steerlens.steering.random_vectors import Control
 
 if TYPE_CHECKING:
@@ -192,10 +192,10 @@ def sweep(
     (`control="random"`), which shows whether any push of that size would have done the same.
 
     Args:
-        prompts: one prompt or several: texts, chats, token ids.
+        prompts: one prompt or several: texts, chats, token ids. One that is given twice counts once.
         what: a PromptPair (vectors are extracted for all layers from one forward pass), or vectors, one per layer.
         layers: `"all"` or layer numbers (for a PromptPair).
-        coeffs: coefficients; 0 is allowed.
+        coeffs: coefficients; 0 is allowed. One that is given twice counts once.
         metrics: from `steerlens.metrics`; by default whether a completion contains a word of the positive prompt.
         control: `"random"`, or None to leave out the random vectors (half the time).
         damage: also measure what each completion costs in fluency: its surprise under the unsteered model (one more
@@ -218,12 +218,12 @@ def sweep(
     check_engine(engine)
     flag("damage", damage)
     sampling = chosen_sampling(sampling, options, default=DEFAULT_SAMPLING)
-    factors = numbers("coeffs", coeffs)
+    factors = list(dict.fromkeys(numbers("coeffs", coeffs)))
     choice("control", control, ("random", None))
-    given = read_prompts(model, prompts)
+    given = _distinct(read_prompts(model, prompts))
     damage, compile = flag("damage", damage), flag("compile", compile)
     progress = None if progress is None else flag("progress", progress)
-    vectors = layer_vectors(model, what, layers)
+    vectors = _one_per_layer(layer_vectors(model, what, layers))
     chosen = check_metrics(metrics) or (_default_metric(what),)
     store = None if store is None else path_to(store, "store")
     conditions, roles = [Condition()], ["unsteered"]
@@ -268,6 +268,31 @@ def sweep(
         )
     measure_completions(frame, chosen, kept="" if store is None else f" in {store}")
     return Sweep(frame, chosen, settings)
+
+
+def _distinct(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts, each once: tables and figures tell them apart by their text."""
+    once = {prompt.ids: prompt for prompt in reversed(prompts)}
+    kept = [once.pop(prompt.ids) for prompt in prompts if prompt.ids in once]
+    by_text: dict[str, Prompt] = {}
+    for prompt in kept:
+        if by_text.setdefault(prompt.text, prompt) is not prompt:
+            raise SteerlensError(
+                f"two prompts show as {prompt.text!r:.60} but differ in their tokens; sweep them separately"
+            )
+    return kept
+
+
+def _one_per_layer(vectors: Sequence[SteeringVector]) -> list[SteeringVector]:
+    """The vectors, if tables and figures can tell them apart by their layer."""
+    by_layer: dict[int, SteeringVector] = {}
+    for vector in vectors:
+        if by_layer.setdefault(vector.layer, vector) is not vector:
+            raise SteerlensError(
+                f"a sweep takes one vector per layer, but {by_layer[vector.layer].title!r:.60} and "
+                f"{vector.title!r:.60} are both of layer {vector.layer}; sweep them separately"
+            )
+    return list(vectors)
 
 
 def _default_metric(what: Any) -> Metric:

@@ -52,14 +52,16 @@ def sweep_page(
     ]
     if control is not None:
         headlines.append(Headline("random vector of equal norm", number(control), interval(control)))
-    if told is not None:
+    # Nothing has a surprise if no completion has a token.
+    told_by_text = told is not None and bool((told["effect"].notna() & told["surprise"].notna()).any())
+    if told is not None and told_by_text:
         one, usual = told.loc[best["condition"]], told.loc[base["condition"]]
         surprise = f"per token; unsteered {usual['surprise']:.2f}. {one['fluent']:.0%} of the completions are fluent"
         headlines.append(Headline("its surprise", f"{one['surprise']:.2f} nats", surprise))
     figures = {"": layer_sweep(summary, mark_best=bool(found), remark="" if found else NOTHING)}
     if rows["coeff"].nunique() > 2:  # the baseline counts as coefficient 0
         figures["The metric at every layer and coefficient."] = layer_coefficient_heatmap(rows)
-    if told is not None:
+    if told is not None and told_by_text:
         caption = "Effect against damage: the mean surprise of the completions to the unsteered model."
         figures[caption] = effect_against_damage(
             told.reset_index(),

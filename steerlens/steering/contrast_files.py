@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from steerlens.arguments import listed, shown, text
 from steerlens.errors import SteerlensError
 
 _PAIRS = (
@@ -40,10 +41,12 @@ def read_contrast(
     path: Path, *, columns: tuple[str, str] | None = None, templates: tuple[str | None, str | None] = (None, None)
 ) -> Contrast:
     """The contrast read from a CSV, JSON, JSONL or parquet file; see `ContrastSet.read`."""
+    if columns is not None:
+        columns = _two_columns(columns)
     rows = _rows(path)
     if not rows:
         raise SteerlensError(f"{path} holds no rows; give a file of at least one pair")
-    if templates != (None, None):
+    if any(template is not None for template in templates):
         texts = [row if isinstance(row, str) else _single_text(row, path, number) for number, row in enumerate(rows)]
         return from_template(texts, templates[0], templates[1], str(path))
     if all(isinstance(row, str) for row in rows):
@@ -55,6 +58,13 @@ def read_contrast(
         if not isinstance(row, dict):
             raise SteerlensError(f"{path}, row {number + 1} is no object with columns but {row!r:.40}; give {_KNOWN}")
     return as_contrast(rows, str(path), columns=columns)
+
+
+def _two_columns(columns: object) -> tuple[str, str]:
+    names = [text("a column", one) for one in listed("columns", columns, of="two column names")]
+    if len(names) != 2:
+        raise SteerlensError(f"columns must be the names of the positive and the negative column, got {shown(columns)}")
+    return names[0], names[1]
 
 
 def as_contrast(rows: Sequence[dict[str, Any]], where: str, *, columns: tuple[str, str] | None = None) -> Contrast:
@@ -78,15 +88,15 @@ def from_template(texts: Sequence[str], positive: str | None, negative: str | No
     """One pair for each text, in place of `{}`."""
     for name, template in (("positive", positive), ("negative", negative)):
         if not isinstance(template, str) or "{}" not in template:
-            raise SteerlensError(f"the {name} template must hold {{}} where the text goes, got {template!r}")
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise SteerlensError(f"{where}, row {number + 1} must be a text, got {text!r:.40}")
+            raise SteerlensError(f"the {name} template must hold {{}} where the text goes, got {shown(template)}")
+    for number, one in enumerate(texts):
+        if not isinstance(one, str):
+            raise SteerlensError(f"{where}, row {number + 1} must be a text, got {shown(one)}")
     if not texts:
         raise SteerlensError(f"{where} is empty; give at least one text")
     return Contrast(
-        tuple(positive.replace("{}", text) for text in texts),  # type: ignore[union-attr]
-        tuple(negative.replace("{}", text) for text in texts),  # type: ignore[union-attr]
+        tuple(positive.replace("{}", one) for one in texts),  # type: ignore[union-attr]
+        tuple(negative.replace("{}", one) for one in texts),  # type: ignore[union-attr]
         None,
         True,
     )
@@ -153,7 +163,11 @@ def _single_text(row: Any, path: Path, number: int) -> str:
 
 
 def _rows(path: Path) -> list[Any]:
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError:  # a name that is too long
+        there = False
+    if not there:
         raise SteerlensError(f"no file at {path}; give a CSV, JSON, JSONL or parquet file")
     kind = path.suffix.lower()
     if kind == ".parquet":
@@ -181,7 +195,7 @@ def _rows(path: Path) -> list[Any]:
         if kind == ".jsonl":
             return [json.loads(line) for line in content.splitlines() if line.strip()]
         data = json.loads(content)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
         raise SteerlensError(f"{path} is no {kind[1:].upper()}: {error}") from None
     if not isinstance(data, list):
         raise SteerlensError(f"{path} must hold a list, got {type(data).__name__}; give a list of pairs")

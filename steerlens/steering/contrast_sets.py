@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steerlens.arguments import flag, listed, path_to, seed_number, shown, text, whole_number
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel
+from steerlens.models import HookedModel, require_model
+from steerlens.steering.chats import is_chat, read_chat
 from steerlens.steering.contrast_files import Contrast, as_contrast, from_template, read_contrast
 from steerlens.steering.contrast_lint import lint, same_text
 from steerlens.steering.pairs import PromptPair
@@ -46,19 +48,22 @@ class ContrastSet:
         for side in ("positive", "negative"):
             texts = getattr(self, side)
             if isinstance(texts, str) or not isinstance(texts, Sequence):
-                raise SteerlensError(f"ContrastSet.{side} must be a list of texts, got {type(texts).__name__}")
-            if not texts:
+                raise SteerlensError(f"ContrastSet.{side} must be a list of texts, got {shown(texts)}")
+            if not len(texts):
                 raise SteerlensError(f"the contrast set has no {side} texts; give at least one of each class")
-            for number, text in enumerate(texts):
-                _check_text(text, f"{side} text {number}")
+            for number, one in enumerate(texts):
+                _check_text(one, f"{side} text {number}")
             object.__setattr__(self, side, tuple(texts))
+        text("name", self.name)
+        object.__setattr__(self, "paired", flag("paired", self.paired))
         if self.paired and len(self.positive) != len(self.negative):
             raise SteerlensError(
                 f"{len(self.positive)} positive and {len(self.negative)} negative texts make no pairs; "
                 "give as many of each, or paired=False"
             )
         if self.context is not None:
-            object.__setattr__(self, "context", tuple(self.context))
+            contexts = [text("a context", one) for one in listed("context", self.context, of="texts")]
+            object.__setattr__(self, "context", tuple(contexts))
             if not self.paired or len(self.context) != len(self.positive):
                 raise SteerlensError("context needs one text for each pair")
 
@@ -76,7 +81,7 @@ class ContrastSet:
         """
         if isinstance(pairs, ContrastSet):
             return pairs
-        if isinstance(pairs, str | Mapping) or not isinstance(pairs, Iterable):
+        if isinstance(pairs, str | Mapping) or not isinstance(pairs, Iterable) or getattr(pairs, "ndim", 1) == 0:
             raise SteerlensError(f"pairs must be a list of (positive, negative), got {type(pairs).__name__}")
         rows: list[Any] = [(one.positive, one.negative) if isinstance(one, PromptPair) else one for one in pairs]
         if not rows:
@@ -91,15 +96,18 @@ class ContrastSet:
     @staticmethod
     def labelled(texts: Sequence[Any], labels: Sequence[Any], *, name: str = "contrast") -> ContrastSet:
         """The unpaired set of texts with labels (1 and 0, True and False, "positive" and "negative")."""
+        texts, labels = listed("texts", texts, of="texts"), listed("labels", labels, of="labels")
+        if not texts:
+            raise SteerlensError("the contrast set is empty; give at least one text of each label")
         if len(texts) != len(labels):
             raise SteerlensError(f"{len(texts)} texts and {len(labels)} labels; give one label for each text")
-        rows = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+        rows = [{"text": one, "label": label} for one, label in zip(texts, labels, strict=True)]
         return replace(_set(as_contrast(rows, "the list"), name), paired=False)
 
     @staticmethod
     def template(texts: Sequence[str], positive: str, negative: str, *, name: str = "contrast") -> ContrastSet:
         """One pair for each text, put in place of `{}` in two templates (RepE, arXiv 2310.01405; repeng)."""
-        return _set(from_template(list(texts), positive, negative, "the list"), name)
+        return _set(from_template(listed("texts", texts, of="texts"), positive, negative, "the list"), name)
 
     @staticmethod
     def read(
@@ -124,7 +132,7 @@ class ContrastSet:
         Raises:
             SteerlensError: no file, none of these formats, a missing value (says in which row), one class only.
         """
-        path = Path(path)
+        path = path_to(path)
         contrast = read_contrast(path, columns=columns, templates=(positive, negative))
         return _set(contrast, path.stem if name is None else name)
 
@@ -138,9 +146,9 @@ class ContrastSet:
         import pandas as pd
 
         rows = [
-            (number if self.paired else -1, label, text, self.context[number] if self.context else "")
+            (number if self.paired else -1, label, one, self.context[number] if self.context else "")
             for label, texts in ((1, self.positive), (0, self.negative))
-            for number, text in enumerate(texts)
+            for number, one in enumerate(texts)
         ]
         return pd.DataFrame(rows, columns=["pair", "label", "text", "context"])
 
@@ -156,15 +164,16 @@ class ContrastSet:
             SteerlensError: too few pairs to have some on each side.
         """
         if isinstance(held_out, bool) or not isinstance(held_out, int | float) or not 0 < held_out < 1:
-            raise SteerlensError(f"held_out must be a share between 0 and 1, got {held_out!r}")
+            raise SteerlensError(f"held_out must be a share between 0 and 1, got {shown(held_out)}")
+        seed = seed_number(seed)
         if self.paired:
             keys = [
-                {same_text(text) for text in (*pair, *([self.context[number]] if self.context else [])) if text}
+                {same_text(one) for one in (*pair, *([self.context[number]] if self.context else [])) if one}
                 for number, pair in enumerate(zip(self.positive, self.negative, strict=True))
             ]
             train, test = _halves(keys, held_out, seed)
             return self._pick(train, train), self._pick(test, test)
-        keys = [{same_text(text)} for text in (*self.positive, *self.negative)]
+        keys = [{same_text(one)} for one in (*self.positive, *self.negative)]
         n = len(self.positive)
         sides = [
             _halves(keys[:n], held_out, seed),
@@ -174,9 +183,9 @@ class ContrastSet:
 
     def sample(self, n: int, *, seed: int = 0) -> ContrastSet:
         """`n` of the pairs (or texts of each class), drawn at random without repetition, in their order here."""
-        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= len(self):
-            raise SteerlensError(f"cannot draw {n!r} of {len(self)} pairs; give a number from 1 to {len(self)}")
-        draw = random.Random(seed)
+        if not 1 <= (n := whole_number("n", n)) <= len(self):
+            raise SteerlensError(f"cannot draw {shown(n)} of {len(self)} pairs; give a number from 1 to {len(self)}")
+        draw = random.Random(seed_number(seed))
         chosen = sorted(draw.sample(range(len(self.positive)), n))
         return self._pick(chosen, chosen if self.paired else sorted(draw.sample(range(len(self.negative)), n)))
 
@@ -192,6 +201,9 @@ class ContrastSet:
         """
         import pandas as pd
 
+        require_model(model)
+        if not isinstance(held_out, ContrastSet | None):
+            raise SteerlensError(f"held_out must be a ContrastSet, got {shown(held_out)}; use ContrastSet.of(pairs)")
         other = None if held_out is None else (held_out.positive, held_out.negative, held_out.context)
         found = lint(model, self.positive, self.negative, self.context, paired=self.paired, other=other)
         return pd.DataFrame(found, columns=["check", "pair", "side", "message"])
@@ -223,14 +235,14 @@ def _set(contrast: Contrast, name: str) -> ContrastSet:
     return ContrastSet(*contrast, name=name)
 
 
-def _check_text(text: object, what: str) -> None:
-    if isinstance(text, str):
-        if not text:
+def _check_text(one: object, what: str) -> None:
+    if isinstance(one, str):
+        if not text(what, one):
             raise SteerlensError(f"{what} is empty; give a text of at least one token")
-        return
-    chat = isinstance(text, list | tuple) and text and all(isinstance(message, Mapping) for message in text)
-    if not chat:
-        raise SteerlensError(f"{what} must be a text or a chat (a list of messages), got {text!r:.60}")
+    elif is_chat(one):
+        read_chat(one)  # type: ignore[arg-type]
+    else:
+        raise SteerlensError(f"{what} must be a text or a chat (a list of messages), got {shown(one)}")
 
 
 def _halves(keys: Sequence[set[str]], held_out: float, seed: int) -> tuple[list[int], list[int]]:

@@ -30,6 +30,8 @@ Operation = Literal["add", "add_keep_norm", "ablate", "clamp", "affine"]
 
 OPERATIONS = ("add", "add_keep_norm", "ablate", "clamp", "affine")
 
+_SMALL = 1e-30
+
 Kind = Literal["add", "turn", "project"]
 """How an operation is computed: add rows, add them and restore the norm, or set the projection on them to a target."""
 
@@ -82,8 +84,7 @@ def table_of(
     if kind_of(operation) != "project":
         return Table(values, values.new_zeros(len(values), heads))
     by_head = values.unflatten(-1, (heads, -1))
-    norms = by_head.norm(dim=-1)
-    directions = by_head / norms.clamp_min(torch.finfo(values.dtype).tiny)[..., None]
+    norms, directions = lengths_and_directions(by_head)
     targets = torch.zeros_like(norms)
     if operation == "clamp":
         targets = norms if value is None else torch.full_like(norms, value)
@@ -108,10 +109,25 @@ def change(
     if kind == "project":
         missing = targets - (before * row).sum(-1)
         return (missing[..., None] * row).flatten(-2)
-    after = before + row
-    ratio = before.norm(dim=-1) / after.norm(dim=-1).clamp_min(torch.finfo(wide).tiny)
+    (length, _), (_, turned) = lengths_and_directions(before), lengths_and_directions(before + row)
     acts = (row != 0).any(-1)  # a zero row changes nothing, not even by rounding
-    return torch.where(acts[..., None], after * ratio[..., None] - before, 0.0).flatten(-2)
+    return torch.where(acts[..., None], length[..., None] * turned - before, 0.0).flatten(-2)
+
+
+def lengths_and_directions(
+    rows: Float[Tensor, "*batch width"],
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch width"]]:
+    """The Euclidean norm of each row, and the row of norm 1 along it; both zero for a zero row.
+
+    Rows are divided by their largest entry first: squares of entries below 1e-19 or above 1e19 are 0 or infinity in
+    float32, and a direction must not depend on the unit. NaN and infinity make both NaN.
+    """
+    largest = rows.abs().amax(-1, keepdim=True)
+    # Subnormal numbers have few digits, so they are lifted before they are divided by each other.
+    lift = torch.where(largest < _SMALL, 1 / _SMALL, 1.0).to(rows)
+    scaled = rows * lift / torch.where(largest == 0, 1.0, largest * lift)
+    norms = scaled.norm(dim=-1, keepdim=True)
+    return (norms * largest).squeeze(-1), scaled / torch.where(norms == 0, 1.0, norms)
 
 
 def check_operation(operation: Operation, *, value: object, mean: object) -> None:

@@ -178,7 +178,12 @@ def _numbers(name: str, prompt: object) -> list[int]:
         )
     if not isinstance(prompt, list | tuple | range) and not hasattr(prompt, "dtype"):
         raise SteerlensError(f"{name} must be text, a chat (a list of messages) or token ids, got {shown(prompt)}")
-    items = prompt.tolist() if hasattr(prompt, "tolist") else list(prompt)  # type: ignore[call-overload]
+    try:
+        items = prompt.tolist() if hasattr(prompt, "tolist") else list(prompt)  # type: ignore[call-overload]
+    except (RuntimeError, NotImplementedError):  # a sparse tensor, or one on the meta device
+        raise SteerlensError(
+            f"{name} of token ids must be a plain tensor with its numbers in memory, got {shown(prompt)}"
+        ) from None
     if not isinstance(items, list) or not all(map(_is_number, items)):
         raise SteerlensError(f"{name} must be text, a chat (a list of messages) or token ids, got {shown(prompt)}")
     return [whole_number("a token id", one) for one in items]

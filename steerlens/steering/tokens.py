@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from steerlens.arguments import text
+from steerlens.arguments import shown, text
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 
@@ -169,9 +169,10 @@ def checked_ids(model: HookedModel, ids: Sequence[int], *, any_length: bool = Fa
     known = int(model.cfg.d_vocab)
     for one in ids:
         if not 0 <= one < known:
-            name = repr(decoded(model.tokenizer, [one])) if one >= 0 and model.tokenizer is not None else "this"
+            named = model.tokenizer is not None and 0 <= one < len(model.tokenizer)
+            name = f" ({decoded(model.tokenizer, [one])!r})" if named else ""
             raise SteerlensError(
-                f"token {one} ({name}) is outside the model's embedding of {known} tokens; "
+                f"token {shown(one)}{name} is outside the model's embedding of {known} tokens; "
                 "leave it out, or resize the embedding before loading (model.resize_token_embeddings)"
             )
     if len(ids) > model.cfg.n_ctx and not any_length:

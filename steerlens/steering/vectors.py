@@ -67,10 +67,10 @@ class SteeringVector:
             raise SteerlensError(f"label must be text, got {shown(self.label)}")
         if not isinstance(self.source, dict):
             raise SteerlensError(f"source must be a mapping of plain data, got {shown(self.source)}")
-        if self.values.is_complex() or self.values.is_meta:
-            raise SteerlensError(
-                f"values must be real numbers in memory, got {self.values.dtype} on {self.values.device}"
-            )
+        plain = self.values.layout == torch.strided and not (self.values.is_quantized or self.values.is_nested)
+        if self.values.is_complex() or self.values.is_meta or not plain:
+            kind = f"{self.values.dtype} ({self.values.layout})" if plain else f"{self.values.dtype} that is not dense"
+            raise SteerlensError(f"values must be dense real numbers in memory, got {kind} on {self.values.device}")
         check_site(self.site)
         # A private copy: if the caller later edits the tensor, this value must not change.
         values, heads = self._by_rows(self.values.detach().to(torch.float32).clone())

@@ -59,7 +59,7 @@ def test_the_figure_shows_every_method(any_model: Any) -> None:
     ("options", "words"),
     [
         ({"methods": ["pca", "magic"]}, "method 'magic' is unknown; use some of mean_difference"),
-        ({"methods": []}, "is unknown; use some of"),
+        ({"methods": []}, "the list of methods is empty"),
         ({"layers": [7]}, "layer 7 is out of range"),
         ({"held_out": 2}, "held_out must be a share"),
     ],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
 import steerlens as sl
 from steerlens.measures.statistics import wilson_interval
+from steerlens.steering.prompts import read_prompt
 from steerlens.steering.random_vectors import random_like
 from tests.conftest import KINDS, loaded
 from tests.reference import N_LAYERS
@@ -134,3 +137,43 @@ def test_a_resumed_sweep_has_the_batches_it_would_have_had_in_half_precision_too
     resumed = sl.sweep(model, store=tmp_path / "resumed.sqlite", **how)
     assert resumed.frame["completion"].tolist() == whole.frame["completion"].tolist()
     assert calls[2] == calls[3], "the part that was stopped is done again as it was"
+
+
+def test_what_is_given_twice_counts_once(demo: Any, tmp_path: Path) -> None:
+    vector = sl.actadd(demo, "Love", "Hate", layer=2)
+    few = {"metrics": [sl.metrics.words("love")], "n": 2, "max_new_tokens": 3, "progress": False}
+    twice = sl.sweep(demo, vector, ["I am", "You are", "I am"], coeffs=[1, 4, 1.0], **few)
+    once = sl.sweep(demo, vector, ["I am", "You are"], coeffs=[1, 4], **few)
+    pd.testing.assert_frame_equal(twice.frame, once.frame)
+    twice.plot()
+    twice.report(tmp_path / "page.html")
+
+
+def test_what_figures_could_not_tell_apart_is_refused_before_sampling(demo: Any) -> None:
+    love, war = sl.actadd(demo, "Love", "Hate", layer=2), sl.actadd(demo, "War", "Peace", layer=2)
+    some = {"metrics": [sl.metrics.words("love")], "n": 10**6}
+    with pytest.raises(sl.SteerlensError, match="one vector per layer, but .*Love.* and .*War.* are both of layer 2"):
+        sl.sweep(demo, [love, war], "I am", **some)
+    ids = read_prompt(demo, "I am").ids
+    with pytest.raises(sl.SteerlensError, match="two prompts show as 'I am'"):
+        sl.sweep(demo, love, ["I am", list(ids[1:])], **some)
+
+
+def test_a_sweep_in_which_nothing_is_said_has_its_report(demo: Any, tmp_path: Path) -> None:
+    """Every completion ends before its first token: no text, so no fluency and no success, but a table of what was."""
+    swept = sl.sweep(
+        demo,
+        sl.actadd(demo, "Love", "Hate", layer=2),
+        "I am",
+        metrics=[sl.metrics.words("love")],
+        n=2,
+        max_new_tokens=2,
+        stop=list(range(demo.cfg.d_vocab)),
+        progress=False,
+    )
+    assert (swept.frame["completion"] == "").all()
+    table = swept.effects()
+    assert (table["fluent"] == 0).all()
+    assert table["surprise"].isna().all()
+    assert set(swept.verdicts()["verdict"]) <= {"no effect found", "too few samples to say"}
+    assert swept.report(tmp_path / "page.html").exists()

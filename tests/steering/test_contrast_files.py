@@ -142,3 +142,21 @@ def test_published_sets(name: str) -> None:
     assert (len(read), read.paired, read.context and len(read.context)) == PUBLISHED[name]
     if path.suffix == ".json" and not texts:  # answers to the same question: nothing differs but the letter
         assert all(p[:-2] == m[:-2] and p != m for p, m in zip(read.positive, read.negative, strict=True))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 100_000 + "]" * 100_000, '[{"positive": ' + "9" * 5000 + ', "negative": "b"}]', '[{"positive": 1e400}]'],
+)
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_json_that_python_reads_with_other_errors(tmp_path: Path, content: str, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    path.write_text(content)
+    with pytest.raises(sl.SteerlensError, match=f"a.{kind}"):
+        sl.ContrastSet.read(path)
+
+
+def test_halves_of_surrogate_pairs_are_refused_where_they_come_in(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"positive": "\\ud800 a", "negative": "b"}]')
+    with pytest.raises(sl.SteerlensError, match="surrogate"):
+        sl.ContrastSet.read(tmp_path / "a.json")

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 import steerlens as sl
 from steerlens.models import stamp
-from steerlens.steering.operations import OPERATIONS, Operation, change, kind_of, table_of
+from steerlens.steering.operations import OPERATIONS, Operation, change, kind_of, lengths_and_directions, table_of
 
 
 def applied(x: Tensor, v: Tensor, operation: Operation, **given: Any) -> Tensor:
@@ -108,3 +108,24 @@ def test_titles_say_what_is_done(any_model: Any) -> None:
         )
     ]
     assert titles == ["2 × (refusal)", "ablate refusal", "clamp refusal to 3"]
+
+
+@pytest.mark.parametrize("unit", [1e-42, 1e-38, 1e-25, 1e-15, 1e15, 1e19, 1e30, 1e36])
+def test_directions_do_not_depend_on_the_unit(unit: float) -> None:
+    """Squares of such entries are zero or infinity in float32."""
+    row = V * torch.tensor(unit)
+    unit_row = (row.double() / row.double().norm()).float()  # of what is left of the digits
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    assert_close(applied(X, row, "ablate"), X - (X @ unit_row)[:, None] * unit_row, **close)
+    assert_close(applied(X, row, "clamp", value=2.0), X + (2 - X @ unit_row)[:, None] * unit_row, **close)
+    turned = X.double() + row.double()
+    wanted = turned * (X.double().norm(dim=-1) / turned.norm(dim=-1))[:, None]
+    assert_close(applied(X, row, "add_keep_norm"), wanted.float(), **close)
+
+
+def test_rows_that_are_not_finite_stay_visible() -> None:
+    lengths, directions = lengths_and_directions(torch.tensor([[float("nan"), 1.0], [float("inf"), 1.0], [0.0, 0.0]]))
+    assert lengths[:2].isnan().all() or not lengths[:2].isfinite().any()
+    assert directions[:2].isnan().any(-1).all(), "no direction is made up"
+    assert lengths[2] == 0
+    assert not directions[2].any()

@@ -171,3 +171,18 @@ def test_left_padding(rows: list[list[int]]) -> None:
     for row, ids, real in zip(rows, tokens, mask, strict=True):
         assert ids[real == 1].tolist() == row
         assert real.tolist() == sorted(real.tolist())
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        ([1, 10**40], "outside the model's embedding"),
+        ([1, -(10**40)], "outside the model's embedding"),
+        (torch.ones(3, dtype=torch.long, device="meta"), "in memory"),
+        (torch.tensor([1, 2, 3]).to_sparse(), "in memory"),
+    ],
+)
+def test_ids_that_are_no_plain_numbers(demo: Any, ids: Any, words: str) -> None:
+    with pytest.raises(sl.SteerlensError, match=words) as caught:
+        sl.generate(demo, ids, n=1, max_new_tokens=1)
+    assert len(str(caught.value)) < 400

@@ -242,3 +242,19 @@ def test_how_it_looks() -> None:
 def test_check_vector_wants_a_vector(any_model: Any) -> None:
     with pytest.raises(sl.SteerlensError, match="expected a SteeringVector, got Tensor"):
         check_vector(any_model, torch.ones(1, 32))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        torch.ones(1, 8).to_sparse(),
+        torch.ones(1, 8, device="meta"),
+        torch.ones(1, 8, dtype=torch.complex64),
+        torch.quantize_per_tensor(torch.ones(1, 8), 0.1, 0, torch.qint8),
+        torch.nested.nested_tensor([torch.ones(8), torch.ones(8)]),
+    ],
+    ids=["sparse", "meta", "complex", "quantised", "nested"],
+)
+def test_values_that_are_no_plain_numbers(values: torch.Tensor) -> None:
+    with pytest.raises(sl.SteerlensError, match="dense real numbers in memory"):
+        sl.SteeringVector(values, 1, STAMP)

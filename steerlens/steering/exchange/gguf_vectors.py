@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from steerlens.arguments import listed, path_to, text
 from steerlens.errors import SteerlensError
 from steerlens.extras import needs
 from steerlens.models import HookedModel, require_model, stamp
@@ -34,7 +35,8 @@ def save_gguf(
         SteerlensError: a vector that the format cannot express, a path that cannot be written, gguf not installed.
     """
     (gguf,) = needs("gguf", extra="gguf")
-    given = [vectors] if isinstance(vectors, SteeringVector) else list(vectors)
+    given = [vectors] if isinstance(vectors, SteeringVector) else listed("vectors", vectors, of="steering vectors")
+    hint = None if model_hint is None else text("model_hint", model_hint)
     if not given:
         raise SteerlensError("there is no vector to save; give at least one")
     directions: dict[int, torch.Tensor] = {}
@@ -45,7 +47,7 @@ def save_gguf(
     with tempfile.TemporaryDirectory(prefix="steerlens-") as folder:
         written = Path(folder) / "vector.gguf"
         writer = gguf.GGUFWriter(str(written), _ARCHITECTURE)
-        writer.add_string(f"{_ARCHITECTURE}.model_hint", model_hint or given[0].model.name)
+        writer.add_string(f"{_ARCHITECTURE}.model_hint", hint or given[0].model.name)
         writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(directions))
         for layer, values in sorted(directions.items()):
             writer.add_tensor(f"direction.{layer}", values.numpy())
@@ -66,8 +68,12 @@ def load_gguf(model: HookedModel, path: str | Path) -> dict[int, SteeringVector]
     """
     (gguf,) = needs("gguf", extra="gguf")
     require_model(model)
-    path = Path(path)
-    if not path.is_file():
+    path = path_to(path)
+    try:
+        there = path.is_file()
+    except OSError:  # a name that is too long
+        there = False
+    if not there:
         raise SteerlensError(f"no file at {path}; give a GGUF control vector")
     try:
         reader = gguf.GGUFReader(str(path))

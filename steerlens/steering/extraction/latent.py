@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from steerlens.errors import SteerlensError
+from steerlens.arguments import finite_number, flag, text, whole_number
 from steerlens.models import HookedModel, require_model
 from steerlens.steering.extraction.activations import which_layers
 from steerlens.steering.extraction.biased_runs import BiasedRuns, frozen, target_rows
@@ -47,9 +47,8 @@ def latent(
     """
     require_model(model)
     (chosen,) = which_layers(model, layer, None)
-    for name, number in (("steps", steps), ("lr", lr)):
-        if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
-            raise SteerlensError(f"{name} must be above 0, got {number!r}")
+    steps, lr, target = whole_number("steps", steps, least=1), finite_number("lr", lr, above=0), text("target", target)
+    progress = None if progress is None else flag("progress", progress)
     (row,) = target_rows(model, [target], [prompt])
     runs = BiasedRuns(model, chosen)
     start = torch.zeros(int(model.cfg.d_model), device=model.cfg.device)

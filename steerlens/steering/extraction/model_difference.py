@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
+from steerlens.arguments import choice, shown
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model, stamp
 from steerlens.steering.extraction.activations import Layers, which_layers
@@ -72,15 +73,14 @@ def model_difference(
     """
     require_model(after), require_model(before)
     chosen = which_layers(before, layer, layers)
-    if owner not in ("before", "after"):
-        raise SteerlensError(f"owner={owner!r} is unknown; use 'before' or 'after'")
+    choice("owner", owner, ("before", "after"))
     if after is before:
         raise SteerlensError("after and before are the same model, so nothing differs; give two models")
     difference = stamp(before).difference(stamp(after))
     if difference is not None and not difference.startswith("the weights differ"):
         raise SteerlensError(f"the two models differ in more than weights: {difference}")
-    if isinstance(texts, str) or not isinstance(texts, Sequence) or not texts:
-        raise SteerlensError(f"texts must be a list of at least one prompt, got {texts!r:.60}")
+    if isinstance(texts, str) or not isinstance(texts, Sequence) or not len(texts):
+        raise SteerlensError(f"texts must be a list of at least one prompt, got {shown(texts)}")
     rows = text_rows(after, texts, token), text_rows(before, texts, token)
     if rows[0] != rows[1]:
         number = next(i for i, (one, other) in enumerate(zip(*rows, strict=True)) if one != other)

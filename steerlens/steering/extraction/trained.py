@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlens.arguments import choice, finite_number, flag, listed, seed_number, shown, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
 from steerlens.steering.chats import template_of
@@ -77,15 +78,13 @@ def trained(
     """
     require_model(model)
     (chosen,) = which_layers(model, layer, None)
-    if gradient not in _STEPS:
-        raise SteerlensError(f"gradient={gradient!r} is unknown; use 'exact' or 'none'")
-    steps = _STEPS[gradient] if steps is None else steps
-    lr = _RATES[gradient] if lr is None else lr
-    for name, number in (("steps", steps), ("batch_size", batch_size), ("patience", patience)):
-        _check_count(name, number)
-    _check_count("check_every", check_every)
-    if not lr > 0:
-        raise SteerlensError(f"lr must be above 0, got {lr!r}")
+    choice("gradient", gradient, tuple(_STEPS))
+    steps = whole_number("steps", _STEPS[gradient] if steps is None else steps, least=1)
+    lr = finite_number("lr", _RATES[gradient] if lr is None else lr, above=0)
+    beta, seed = finite_number("beta", beta), seed_number(seed)
+    batch_size, patience = whole_number("batch_size", batch_size, least=1), whole_number("patience", patience, least=1)
+    check_every = whole_number("check_every", check_every, least=1)
+    progress = None if progress is None else flag("progress", progress)
     items = _items(model, targets, prompts)
     train, test = _split(items, held_out, seed)
     runs = BiasedRuns(model, chosen)
@@ -188,10 +187,10 @@ def _items(model: HookedModel, targets: Sequence[str] | ContrastSet, prompts: An
                 "the texts of pair 0 differ in their first token, which steering cannot reach; give them a context"
             )
         return pairs
-    if isinstance(targets, str) or not isinstance(targets, Sequence) or not targets:
-        raise SteerlensError(f"targets must be a list of at least one text, or a ContrastSet, got {targets!r:.60}")
+    if isinstance(targets, str) or not isinstance(targets, Sequence) or not len(targets):
+        raise SteerlensError(f"targets must be a list of at least one text, or a ContrastSet, got {shown(targets)}")
     if prompts is not None:
-        prompts = [prompts] * len(targets) if is_one_prompt(prompts) else list(prompts)
+        prompts = [prompts] * len(targets) if is_one_prompt(prompts) else listed("prompts", prompts, of="prompts")
         if len(prompts) != len(targets):
             raise SteerlensError(f"{len(prompts)} prompts for {len(targets)} targets; give one, or one for each")
     return [(row,) for row in target_rows(model, targets, prompts)]
@@ -252,8 +251,3 @@ def _name(targets: Sequence[str] | ContrastSet) -> str:
     if isinstance(targets, ContrastSet):
         return f"preference, {targets.name}"
     return repr(targets[0]) if len(targets) == 1 else f"{len(targets)} texts"
-
-
-def _check_count(name: str, number: object) -> None:
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise SteerlensError(f"{name} must be a whole number of at least 1, got {number!r}")

@@ -75,3 +75,40 @@ def test_files_that_are_none(any_model: Any, tmp_path: Path) -> None:
     (tmp_path / "v.gguf").write_bytes(b"no gguf at all, whatever its name says, and some more bytes")
     with pytest.raises(sl.SteerlensError, match="is no GGUF file"):
         load_gguf(any_model, tmp_path / "v.gguf")
+
+
+@pytest.mark.parametrize("path", [None, 5, "", "a\0b", b"a", "x" * 5000, "~nobody-of-that-name/x"])
+def test_places_that_are_none(any_model: Any, path: Any) -> None:
+    with pytest.raises(sl.SteerlensError):
+        load_gguf(any_model, path)
+    with pytest.raises(sl.SteerlensError):
+        save_gguf(vector(any_model), path)
+
+
+@pytest.mark.parametrize("hint", [5, b"gpt2", "\ud800"])
+def test_hints_that_are_no_text(any_model: Any, tmp_path: Path, hint: Any) -> None:
+    with pytest.raises(sl.SteerlensError, match="model_hint"):
+        save_gguf(vector(any_model), tmp_path / "v.gguf", model_hint=hint)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("vectors", [None, 5, "x", [5], {}, []])
+def test_what_is_no_vector(any_model: Any, tmp_path: Path, vectors: Any) -> None:
+    with pytest.raises(sl.SteerlensError):
+        save_gguf(vectors, tmp_path / "v.gguf")
+
+
+def test_files_with_changed_bytes_are_refused_or_read(any_model: Any, tmp_path: Path) -> None:
+    """Whatever byte of the header is changed: a SteerlensError, or vectors with finite numbers."""
+    path = save_gguf(vector(any_model), tmp_path / "v.gguf")
+    whole, refused = path.read_bytes(), 0
+    for place in range(160):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            found = load_gguf(any_model, path)
+        except sl.SteerlensError as error:
+            assert "\n" not in str(error)
+            refused += 1
+        else:
+            assert all(one.values.isfinite().all() for one in found.values())
+    assert refused > 40

@@ -46,8 +46,8 @@ def test_if_it_is_not_found_that_is_said(any_model: Any) -> None:
     [
         ("", {}, "has no token that steering reaches"),
         (" a", {"prompt": ""}, "the prompt is empty"),
-        (" a", {"steps": 0}, "steps must be above 0"),
-        (" a", {"lr": True}, "lr must be above 0"),
+        (" a", {"steps": 0}, "steps must be a whole number of at least 1"),
+        (" a", {"lr": True}, "lr must be a finite number above 0"),
         (" a", {"layer": 3}, "layer 3 is out of range"),
     ],
 )

@@ -151,7 +151,7 @@ def test_the_two_point_estimate_is_the_gradient_on_average() -> None:
         (["one text"], {}, "one text cannot be trained and checked on"),
         (TARGETS, {"gradient": "some"}, "gradient='some' is unknown"),
         (TARGETS, {"steps": 0}, "steps must be a whole number of at least 1"),
-        (TARGETS, {"lr": 0}, "lr must be above 0"),
+        (TARGETS, {"lr": 0}, "lr must be a finite number above 0"),
         (TARGETS, {"held_out": 1}, "held_out must be a share from 0 to below 1"),
         (TARGETS, {"prompts": ["a"]}, "1 prompts for 6 targets"),
         (TARGETS, {"layer": 9}, "layer 9 is out of range"),
