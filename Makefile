@@ -6,6 +6,9 @@ ARGS ?=
 # Processes that share the tests: 0 is one, in the foreground (for a debugger).
 WORKERS ?= 2
 
+# Where an environment keeps its programs.
+BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # Threads that wait for each other leave the core to other work (PyTorch's would spin); what is set already stands.
@@ -13,22 +16,22 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
 
 # Those that a marker names. With several workers each keeps to one thread, or they fight over the cores.
-PYTEST = $(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1 )$(1)/bin/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) )-m "$(2)" $(ARGS)
+PYTEST = $(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1 )$(1)/$(BIN)/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) )-m "$(2)" $(ARGS)
 
 # Those that start programs of their own have the machine to themselves.
-ALONE = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -m "$(2)" $(ARGS)
+ALONE = OMP_NUM_THREADS=1 $(1)/$(BIN)/python -m pytest -m "$(2)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smollm2 test test-tl4 real real-tl4 outside outside-tl4 check format notebooks install dev everything clean distclean
+.PHONY: help demo smollm2 test test-tl4 real real-tl4 outside outside-tl4 check format wheel notebooks install dev everything clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: .venv/.core  ## steer the embedded model at every layer; prints a table, writes an HTML page (ARGS="--help")
-	.venv/bin/steerlens demo $(ARGS)
+	.venv/$(BIN)/steerlens demo $(ARGS)
 
 smollm2: .venv/.dev  ## fetch SmolLM2-135M-Instruct into the cache (98 MB), for load_model("smollm2") and the real tests
-	.venv/bin/steerlens get smollm2 $(ARGS)
+	.venv/$(BIN)/steerlens get smollm2 $(ARGS)
 
 test: .venv/.dev  ## run the tests on TransformerLens 3.9 (ARGS="tests/engine -x", WORKERS=2)
 	$(call PYTEST,.venv,not real and not outside)
@@ -49,18 +52,21 @@ outside-tl4: .venv-tl4/.all  ## the same with TransformerLens 4.3
 	$(call ALONE,.venv-tl4,outside)
 
 check: .venv/.dev  ## ruff (lint and format) and mypy
-	.venv/bin/ruff check
-	.venv/bin/ruff format --check
-	.venv/bin/mypy
+	.venv/$(BIN)/ruff check
+	.venv/$(BIN)/ruff format --check
+	.venv/$(BIN)/mypy
 
 format: .venv/.dev  ## let ruff format and fix what it can
-	.venv/bin/ruff check --fix
-	.venv/bin/ruff format
+	.venv/$(BIN)/ruff check --fix
+	.venv/$(BIN)/ruff format
+
+wheel: .venv/.release  ## build wheel and sdist into dist/, check them, and run the wheel in an environment of its own
+	.venv/$(BIN)/python scripts/check_wheel.py
 
 notebooks: .venv/.dev  ## run every notebook top to bottom on the embedded model; the files stay as they are
 	@set -e; for notebook in notebooks/*.ipynb; do \
 	  if [ ! -e "$$notebook" ]; then echo "there is no notebook in notebooks/" >&2; exit 1; fi; \
-	  echo "$$notebook"; .venv/bin/jupyter execute $(ARGS) "$$notebook"; \
+	  echo "$$notebook"; .venv/$(BIN)/jupyter execute $(ARGS) "$$notebook"; \
 	done
 
 install: .venv/.core  ## set up .venv with the package alone
@@ -86,27 +92,31 @@ distclean: clean  ## … and remove the environments
 
 .venv/.core: .venv/.made pyproject.toml constraints.txt
 	@echo 'installing the pinned packages into .venv; torch makes this a matter of minutes'
-	.venv/bin/python -m pip install -qq --constraint constraints.txt --editable .
+	.venv/$(BIN)/python -m pip install -qq --constraint constraints.txt --editable .
 	@touch $@
 
 .venv/.dev: .venv/.made pyproject.toml constraints.txt
 	@echo 'installing the pinned packages into .venv; torch makes this a matter of minutes'
-	.venv/bin/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	.venv/$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch .venv/.core $@
 
 .venv-tl4/.dev: .venv-tl4/.made pyproject.toml constraints-tl4.txt
 	@echo 'installing the pinned packages into .venv-tl4; torch makes this a matter of minutes'
-	.venv-tl4/bin/python -m pip install -qq --constraint constraints-tl4.txt --editable '.[dev]'
+	.venv-tl4/$(BIN)/python -m pip install -qq --constraint constraints-tl4.txt --editable '.[dev]'
+	@touch $@
+
+.venv/.release: .venv/.dev
+	.venv/$(BIN)/python -m pip install -qq --constraint constraints.txt 'build>=1.2' 'twine>=6'
 	@touch $@
 
 .venv/.all: .venv/.made pyproject.toml constraints.txt tests/other_tools.txt
 	@echo 'installing all that a test can use into .venv; torch makes this a matter of minutes'
-	.venv/bin/python -m pip install -qq --constraint constraints.txt --editable '.[outside]'
-	.venv/bin/python -m pip install -qq --no-deps --requirement tests/other_tools.txt
+	.venv/$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[outside]'
+	.venv/$(BIN)/python -m pip install -qq --no-deps --requirement tests/other_tools.txt
 	@touch .venv/.core .venv/.dev $@
 
 .venv-tl4/.all: .venv-tl4/.made pyproject.toml constraints-tl4.txt tests/other_tools.txt
 	@echo 'installing all that a test can use into .venv-tl4; torch makes this a matter of minutes'
-	.venv-tl4/bin/python -m pip install -qq --constraint constraints-tl4.txt --editable '.[outside]'
-	.venv-tl4/bin/python -m pip install -qq --no-deps --requirement tests/other_tools.txt
+	.venv-tl4/$(BIN)/python -m pip install -qq --constraint constraints-tl4.txt --editable '.[outside]'
+	.venv-tl4/$(BIN)/python -m pip install -qq --no-deps --requirement tests/other_tools.txt
 	@touch .venv-tl4/.dev $@
