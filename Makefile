@@ -11,9 +11,10 @@ BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-# Threads that wait for each other leave the core to other work (PyTorch's would spin); what is set already stands.
-export OMP_WAIT_POLICY ?= PASSIVE
-export GOMP_SPINCOUNT ?= 0
+# Tests and notebooks run beside each other: threads that wait leave the core to the rest (PyTorch's would spin). What is
+# set already stands. The steerlens command chooses for itself, by what else the machine is doing.
+test test-tl4 real real-tl4 outside outside-tl4 notebooks: export OMP_WAIT_POLICY ?= PASSIVE
+test test-tl4 real real-tl4 outside outside-tl4 notebooks: export GOMP_SPINCOUNT ?= 0
 
 # Those that a marker names. With several workers each keeps to one thread, or they fight over the cores.
 PYTEST = $(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1 )$(1)/$(BIN)/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) )-m "$(2)" $(ARGS)

@@ -16,6 +16,7 @@ from steerlens.cli.options import spread
 from steerlens.cli.reproduce import reproduce
 from steerlens.cli.steer import steer
 from steerlens.cli.sweep import sweep
+from steerlens.cli.waiting import choose_waiting
 from steerlens.errors import SteerlensError, in_one_line
 
 __all__ = ["app", "main"]
@@ -30,11 +31,6 @@ app = typer.Typer(
 )
 for command in (steer, sweep, demo, reproduce, get):
     app.command()(spread(command))
-
-# Threads that wait for each other must not keep a core busy meanwhile: beside other work PyTorch's would spin, and a
-# run would take twenty times as long. Read when torch is imported, which no command has done yet. What a user has set
-# stands.
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 # typer has its own copy of click in newer versions.
 _Misused: Any = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")
@@ -57,8 +53,7 @@ def about(
 
 def main() -> None:
     """Run the command line; bad input prints one line and exits with 2, an interruption with 130."""
-    for name, value in WAITING.items():
-        os.environ.setdefault(name, value)
+    choose_waiting()
     console.prepare()
     outputs.written.clear()
     code = _code()
