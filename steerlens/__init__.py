@@ -28,10 +28,13 @@ _HOMES = {
     "ContrastSet": "steerlens.steering",
     "Placement": "steerlens.steering",
     "actadd": "steerlens.steering",
+    "iso_kl": "steerlens.steering.strengths",
+    "iso_surprise": "steerlens.steering.strengths",
     "latent": "steerlens.steering",
     "mean_difference": "steerlens.steering",
     "model_difference": "steerlens.steering",
     "pca": "steerlens.steering",
+    "norm_share": "steerlens.steering.strengths",
     "probe": "steerlens.steering",
     "trained": "steerlens.steering",
     "steer": "steerlens.steering",
@@ -51,6 +54,7 @@ _HOMES = {
     "magnitudes": "steerlens.analysis.magnitudes",
     "position_effect": "steerlens.analysis.positions",
     "directions": "steerlens.analysis.directions",
+    "solve_strengths": "steerlens.analysis.strengths",
     "dimension_effect": "steerlens.analysis.positions",
     "token_map": "steerlens.analysis.token_map",
     "explore": "steerlens.explorer",
@@ -75,6 +79,8 @@ __all__ = [
     "experiments",
     "explore",
     "generate",
+    "iso_kl",
+    "iso_surprise",
     "latent",
     "layer_effect",
     "layer_lens",
@@ -85,12 +91,14 @@ __all__ = [
     "metrics",
     "model_difference",
     "next_token_logits",
+    "norm_share",
     "pca",
     "position_effect",
     "probe",
     "read_store",
     "score",
     "shift_parts",
+    "solve_strengths",
     "steer",
     "sweep",
     "token_map",
@@ -107,6 +115,7 @@ if TYPE_CHECKING:
     from steerlens.analysis.magnitudes import magnitudes
     from steerlens.analysis.positions import dimension_effect, position_effect
     from steerlens.analysis.shift_parts import shift_parts
+    from steerlens.analysis.strengths import solve_strengths
     from steerlens.analysis.token_map import token_map
     from steerlens.engine import Sampling, generate, next_token_logits, score
     from steerlens.errors import SteerlensError
@@ -132,6 +141,7 @@ if TYPE_CHECKING:
         trained,
         with_system,
     )
+    from steerlens.steering.strengths import iso_kl, iso_surprise, norm_share
 
 
 def __getattr__(name: str) -> Any:

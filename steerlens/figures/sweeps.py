@@ -172,6 +172,8 @@ def _lines(frame: pd.DataFrame, by: str | None) -> list[str]:
     if "placement" in frame.columns and rows["placement"].nunique() > 1:
         extra.append("placement")
     names = frame["coeff"].map(lambda coeff: f"coefficient {theme.number(coeff)}")
+    if "strength" in frame.columns:  # another coefficient at each layer, and yet one line
+        names = frame["strength"].map(str)
     for column in extra:
         names = names + " · " + frame[column].map(str)
     frame["line"] = names

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import pandas as pd
 
-from steerlens.arguments import choice, finite_number, flag, numbers, path_to, shown, text
+from steerlens.analysis.strengths import coefficients
+from steerlens.arguments import choice, finite_number, flag, path_to, shown, text
 from steerlens.engine import Sampling, generate
 from steerlens.engine.sampling_settings import SamplingOptions, chosen_sampling, shows_sampling_options
 from steerlens.errors import SteerlensError
@@ -35,6 +36,7 @@ from steerlens.steering import (
 from steerlens.steering.layer_vectors import layer_vectors
 from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
 from steerlens.steering.random_vectors import Control
+from steerlens.steering.strengths import Strength, read_coeffs
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -66,6 +68,7 @@ class Sweep:
         """
         rows = []
         keys = ["condition", "label", "role", "layer", "coeff", "placement"]
+        keys += ["strength"] if "strength" in self.frame else []
         for key, group in self.frame.groupby(keys, sort=False, dropna=False):
             for metric in self.metrics:
                 interval = metric_interval(group[metric.column], metric.kind)
@@ -172,7 +175,7 @@ def sweep(
     prompts: PromptLike | Sequence[PromptLike],
     *,
     layers: Sequence[int] | Literal["all"] = "all",
-    coeffs: Sequence[float] | float = (1.0,),
+    coeffs: Sequence[float | Strength] | float | Strength = (1.0,),
     placement: Placement | None = None,
     metrics: Sequence[Metric] = (),
     sampling: Sampling | None = None,
@@ -195,7 +198,9 @@ def sweep(
         prompts: one prompt or several: texts, chats, token ids. One that is given twice counts once.
         what: a PromptPair (vectors are extracted for all layers from one forward pass), or vectors, one per layer.
         layers: `"all"` or layer numbers (for a PromptPair).
-        coeffs: coefficients; 0 is allowed. One that is given twice counts once.
+        coeffs: coefficients (0 is allowed), or strengths that compare, as `sl.iso_kl(0.5)`: these are solved for each
+            vector's coefficient on the prompts (see `solve_strengths`), and the frame has a column strength. One that is given twice counts
+            once.
         metrics: from `steerlens.metrics`; by default whether a completion contains a word of the positive prompt.
         control: `"random"`, or None to leave out the random vectors (half the time).
         damage: also measure what each completion costs in fluency: its surprise under the unsteered model (one more
@@ -218,7 +223,7 @@ def sweep(
     check_engine(engine)
     flag("damage", damage)
     sampling = chosen_sampling(sampling, options, default=DEFAULT_SAMPLING)
-    factors = list(dict.fromkeys(numbers("coeffs", coeffs)))
+    asked = list(dict.fromkeys(read_coeffs("coeffs", coeffs)))
     choice("control", control, ("random", None))
     given = _distinct(read_prompts(model, prompts))
     damage, compile = flag("damage", damage), flag("compile", compile)
@@ -226,14 +231,15 @@ def sweep(
     vectors = _one_per_layer(layer_vectors(model, what, layers))
     chosen = check_metrics(metrics) or (_default_metric(what),)
     store = None if store is None else path_to(store, "store")
+    found = coefficients(model, vectors, given, asked, placement=placement)
     conditions, roles = [Condition()], ["unsteered"]
-    for factor in factors:
-        for vector in vectors:
+    for factors in found:
+        for factor, vector in zip(factors, vectors, strict=True):
             conditions.append(Condition((Injection(factor * vector, placement),)))
             roles.append("steered")
     if control == "random":
-        for factor in factors:
-            for vector in vectors:
+        for factors in found:
+            for factor, vector in zip(factors, vectors, strict=True):
                 conditions.append(Condition((Injection(factor * random_like(vector, seed=sampling.seed), placement),)))
                 roles.append("random")
     settings = {
@@ -241,7 +247,7 @@ def sweep(
         "pad": what.pad if isinstance(what, PromptPair) else None,
         "prompts": [prompt.text for prompt in given],
         "layers": [v.layer for v in vectors],
-        "coeffs": factors,
+        "coeffs": [str(one) if isinstance(one, Strength) else one for one in asked],
         "placement": vectors[0].placement if placement is None else placement,
         "control": control,
         **asdict(sampling),
@@ -266,6 +272,10 @@ def sweep(
             surprise=damage,
             progress=progress,
         )
+    if any(isinstance(one, Strength) for one in asked):
+        named = [str(one) if isinstance(one, Strength) else f"coefficient {one:g}" for one in asked for _ in vectors]
+        named = ["", *named * ((len(conditions) - 1) // len(named))]
+        frame.insert(frame.columns.get_loc("coeff") + 1, "strength", frame["condition"].map(dict(enumerate(named))))
     measure_completions(frame, chosen, kept="" if store is None else f" in {store}")
     return Sweep(frame, chosen, settings)
 

@@ -59,7 +59,7 @@ def sweep_page(
         surprise = f"per token; unsteered {usual['surprise']:.2f}. {one['fluent']:.0%} of the completions are fluent"
         headlines.append(Headline("its surprise", f"{one['surprise']:.2f} nats", surprise))
     figures = {"": layer_sweep(summary, mark_best=bool(found), remark="" if found else NOTHING)}
-    if rows["coeff"].nunique() > 2:  # the baseline counts as coefficient 0
+    if rows["coeff"].nunique() > 2 and "strength" not in rows:  # the baseline counts as coefficient 0
         figures["The metric at every layer and coefficient."] = layer_coefficient_heatmap(rows)
     if told is not None and told_by_text:
         caption = "Effect against damage: the mean surprise of the completions to the unsteered model."
@@ -99,7 +99,7 @@ def _table(rows: pd.DataFrame, found: list[int], told: pd.DataFrame | None) -> p
         shown = told[["surprise", "fluent", "success", "verdict", "why"]]
         table = table.drop(columns="differs from its controls").join(shown, on="condition")
     # A page shows a dozen columns before it scrolls: what tells rows apart and what was found come first.
-    first = ["role", "layer", "coeff", "mean", "low", "high", "differs from its controls", "verdict", "why"]
+    first = ["role", "layer", "strength", "coeff", "mean", "low", "high", "differs from its controls", "verdict", "why"]
     order = [name for name in first if name in table] + [name for name in table if name not in first]
     return table[order].drop(columns="condition")
 
