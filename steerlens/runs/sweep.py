@@ -199,8 +199,8 @@ def sweep(
         what: a PromptPair (vectors are extracted for all layers from one forward pass), or vectors, one per layer.
         layers: `"all"` or layer numbers (for a PromptPair).
         coeffs: coefficients (0 is allowed), or strengths that compare, as `sl.iso_kl(0.5)`: these are solved for each
-            vector's coefficient on the prompts (see `solve_strengths`), and the frame has a column strength. One that is given twice counts
-            once.
+            vector's coefficient on the prompts (see `solve_strengths`), and the frame has a column strength. What is
+            given twice counts once.
         metrics: from `steerlens.metrics`; by default whether a completion contains a word of the positive prompt.
         control: `"random"`, or None to leave out the random vectors (half the time).
         damage: also measure what each completion costs in fluency: its surprise under the unsteered model (one more
