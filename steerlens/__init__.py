@@ -30,6 +30,11 @@ _HOMES = {
     "actadd": "steerlens.steering",
     "iso_kl": "steerlens.steering.strengths",
     "iso_surprise": "steerlens.steering.strengths",
+    "attach": "steerlens.steering.exchange",
+    "save_torch": "steerlens.steering.exchange",
+    "load_torch": "steerlens.steering.exchange",
+    "save_gguf": "steerlens.steering.exchange",
+    "load_gguf": "steerlens.steering.exchange",
     "latent": "steerlens.steering",
     "mean_difference": "steerlens.steering",
     "model_difference": "steerlens.steering",
@@ -74,6 +79,7 @@ __all__ = [
     "Sweep",
     "__version__",
     "actadd",
+    "attach",
     "dimension_effect",
     "directions",
     "experiments",
@@ -84,7 +90,9 @@ __all__ = [
     "latent",
     "layer_effect",
     "layer_lens",
+    "load_gguf",
     "load_model",
+    "load_torch",
     "logit_shift",
     "magnitudes",
     "mean_difference",
@@ -96,6 +104,8 @@ __all__ = [
     "position_effect",
     "probe",
     "read_store",
+    "save_gguf",
+    "save_torch",
     "score",
     "shift_parts",
     "solve_strengths",
@@ -141,6 +151,7 @@ if TYPE_CHECKING:
         trained,
         with_system,
     )
+    from steerlens.steering.exchange import attach, load_gguf, load_torch, save_gguf, save_torch
     from steerlens.steering.strengths import iso_kl, iso_surprise, norm_share
 
 

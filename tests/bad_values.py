@@ -23,6 +23,8 @@ def junk() -> list[Any]:
 # What no parameter of a kind takes. The junk above is tried as well, and may be taken.
 NEVER: dict[str, list[Any]] = {
     "model": [None, "gpt2", 4, object(), {}],
+    "bare model": [None, "gpt2", 4, object(), {}, torch.nn.Linear(2, 2)],
+    "condition": [4, "no such file", [4], [[]], object(), {}, math.nan],
     "count": [0, -1, 1.5, math.nan, "1", True, [1], None],
     "optional count": [0, -1, 1.5, math.nan, "1", True, [1]],
     "seed": [None, "x", 1.5, True, 2**70, [1]],
@@ -162,9 +164,14 @@ KINDS = {
     "pairs": "any",
     "labels": "any",
     "columns": "any",
+    "hf_model": "bare model",
+    "model_hint": "optional text",
+    "tokenizer": "any",
 }
 # Where a name means something else.
 SPECIAL = {
+    ("attach", "steering"): "condition",
+    ("save_torch", "steering"): "condition",
     ("with_system", "prompt"): "any",
     ("SteeringVector", "label"): "any",
     ("Condition", "injections"): "any",

@@ -27,7 +27,7 @@ import steerlens as sl
 from steerlens import arguments
 from tests.bad_values import EXCUSED, KINDS, METHODS, NEVER, NOT_TRIED, SPECIAL, junk
 from tests.conftest import KINDS as MODEL_KINDS
-from tests.conftest import live_hooks, loaded
+from tests.conftest import live_hooks, loaded, plain_model
 
 PROMPT = "I went up to my friend and said"
 
@@ -38,6 +38,7 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     model = loaded("gpt2", MODEL_KINDS[0])
     vector = sl.actadd(model, " love", " hate", layer=1)
     things = ("tea", "rain", "dogs", "cats", "snow", "wine", "work", "music")
+    everywhere = sl.actadd(model, " love", " hate", layer=2).at(1).on("all")
     contrast = sl.ContrastSet(tuple(f"I love {one}" for one in things), tuple(f"I hate {one}" for one in things))
     few = {"n": 1, "max_new_tokens": 1}
     swept = sl.sweep(model, vector, PROMPT, metrics=[sl.metrics.length()], **few, progress=False)
@@ -98,6 +99,11 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "read_store": (sl.read_store, {"path": "filled.sqlite"}),
         "with_system": (sl.with_system, {"system": "Be brief.", "prompt": "Hello"}),
         "steer": (_steered, {"model": model, "vectors": vector}),
+        "attach": (_attached, {"hf_model": plain_model("gpt2"), "steering": vector}),
+        "save_torch": (sl.save_torch, {"steering": vector, "path": "a.pt"}),
+        "load_torch": (sl.load_torch, {"path": "kept.pt"}),
+        "save_gguf": (sl.save_gguf, {"vectors": everywhere, "path": "a.gguf"}),
+        "load_gguf": (sl.load_gguf, {"model": model, "path": "kept.gguf"}),
         "Condition": (sl.Condition, {"injections": (sl.Injection(vector),)}),
         "Injection": (sl.Injection, {"vector": vector}),
         "PromptPair": (sl.PromptPair, {"positive": "a", "negative": "b"}),
@@ -147,6 +153,10 @@ def _other(model: Any) -> Any:
 def _steered(model: Any, vectors: Any, **options: Any) -> None:
     with sl.steer(model, vectors, **options), torch.no_grad():
         model(torch.tensor([[1, 2, 3, 4, 5]]))
+
+
+def _attached(hf_model: Any, steering: Any, **options: Any) -> None:
+    sl.attach(hf_model, steering, **options).remove()
 
 
 def public() -> Iterator[tuple[str, Any]]:
@@ -199,6 +209,8 @@ def test_bad_arguments_are_told_in_one_line(
     vector = sl.actadd(model, " love", " hate", layer=1)
     vector.save("kept.safetensors")
     Path("pairs.csv").write_text("positive,negative\na,b\nc,d\n")
+    sl.save_torch(vector, "kept.pt")
+    sl.save_gguf(sl.actadd(model, " love", " hate", layer=2).at(1).on("all"), "kept.gguf")
     if name == "read_store":
         sl.sweep(model, vector, PROMPT, store="filled.sqlite", metrics=[sl.metrics.length()], n=1, max_new_tokens=1)
     before = live_hooks(model)

@@ -1,5 +1,14 @@
 """Models: loading, what the rest may rely on, and the only code that knows which TransformerLens it is."""
 
+from steerlens.models.bare import (
+    bare_blocks,
+    bare_difference,
+    change_bare,
+    moves_values,
+    require_bare_site,
+    watch_passes,
+)
+from steerlens.models.bridging import check_tokenizer
 from steerlens.models.cache_folder import cache_folder
 from steerlens.models.checkpoints import DEMO_MODEL_PATH
 from steerlens.models.decoding import Decoder, Decoders, WholeDecoder
@@ -50,9 +59,13 @@ __all__ = [
     "SITES",
     "Site",
     "WholeDecoder",
+    "bare_blocks",
+    "bare_difference",
     "cache_folder",
+    "change_bare",
     "changing_at",
     "check_site",
+    "check_tokenizer",
     "decode_logits",
     "end_ids",
     "expand_cache",
@@ -65,10 +78,12 @@ __all__ = [
     "keep_cache_rows",
     "kept_values",
     "load_model",
+    "moves_values",
     "one_at_a_time",
     "prefill",
     "proof_of",
     "put_on",
+    "require_bare_site",
     "require_model",
     "require_site",
     "resid_pre_hook",
@@ -77,5 +92,6 @@ __all__ = [
     "site_width",
     "stamp",
     "walkable",
+    "watch_passes",
     "without_live_hooks",
 ]

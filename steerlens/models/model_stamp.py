@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from steerlens.arguments import flag, shown, text, whole_number
@@ -89,12 +90,7 @@ class ModelStamp:
                     f"the weight processing differs ({words}: vector's model {_yes(mine)}, this model {_yes(theirs)}); "
                     "load both with the same processing= setting"
                 )
-        scale = max((abs(x) for x in self.sketch), default=0.0)
-        # Written so that NaN and infinity are like nothing, themselves included.
-        alike = len(self.sketch) == len(other.sketch) and all(
-            abs(a - b) <= _SKETCH_TOLERANCE * scale < math.inf for a, b in zip(self.sketch, other.sketch, strict=True)
-        )
-        if not alike:
+        if not sketches_agree(self.sketch, other.sketch):
             return "the weights differ"
         # The originals first: they can be compared whatever the class and processing of the two models.
         for mine, theirs in ((self.origin, other.origin), (self.weights, other.weights)):
@@ -108,19 +104,36 @@ def _yes(flag: bool) -> str:
     return "yes" if flag else "no"
 
 
+def sketches_agree(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two sketches are of one embedding. NaN and infinity are like nothing, themselves included."""
+    scale = max((abs(x) for x in one), default=0.0)
+    return len(one) == len(other) and all(
+        abs(a - b) <= _SKETCH_TOLERANCE * scale < math.inf for a, b in zip(one, other, strict=True)
+    )
+
+
+def sample_of(embedding: Float[Tensor, "d_vocab d_model"]) -> Float[Tensor, "64 d_model"]:
+    """Rows from all over an embedding, in float32."""
+    rows = torch.linspace(0, embedding.shape[0] - 1, 64, device=embedding.device).long()
+    return embedding.detach()[rows].float()
+
+
+def sketch_of(sample: Float[Tensor, "64 d_model"]) -> tuple[float, ...]:
+    """Sixteen entries of a sample."""
+    rows = torch.linspace(0, 63, _SKETCH_ROWS, device=sample.device).long()
+    columns = torch.linspace(0, sample.shape[1] - 1, _SKETCH_COLUMNS, device=sample.device).long()
+    return tuple(round(x, 8) for x in sample[rows][:, columns].flatten().tolist())
+
+
 @torch.no_grad()
 def stamp(model: HookedModel) -> ModelStamp:
     """The stamp of `model`. Its weights are read whole once, and again when they were changed."""
     cfg = model.cfg
     embedding: Tensor = model.W_E  # type: ignore[attr-defined]
-    rows = torch.linspace(0, embedding.shape[0] - 1, 64, device=embedding.device).long()
-    sample = embedding.detach()[rows].float()
+    sample = sample_of(embedding)
     spread = sample.std(-1).clamp_min(1e-12)
     centred = bool((sample.mean(-1).abs() / spread).max() < _CENTRED_TOLERANCE)
-    picked_rows = torch.linspace(0, 63, _SKETCH_ROWS, device=sample.device).long()
-    picked_columns = torch.linspace(0, sample.shape[1] - 1, _SKETCH_COLUMNS, device=sample.device).long()
     live, origin = live_and_origin(model)
-    sketch = sample[picked_rows][:, picked_columns].flatten().tolist()
     return ModelStamp(
         name=str(cfg.model_name),
         n_layers=int(cfg.n_layers),
@@ -128,7 +141,7 @@ def stamp(model: HookedModel) -> ModelStamp:
         d_vocab=int(embedding.shape[0]),
         folded=_is_folded(model),
         centred=centred,
-        sketch=tuple(round(x, 8) for x in sketch),
+        sketch=sketch_of(sample),
         weights=live,
         origin=origin,
     )

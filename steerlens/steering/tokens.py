@@ -53,6 +53,8 @@ def start_ids(model: HookedModel) -> list[int]:
 
 def bos_ids(model: HookedModel) -> tuple[int, ...]:
     """The ids that count as BOS at the beginning of a row."""
+    if (said := getattr(model, "bos_ids", None)) is not None:  # a bare model, which has no tokenizer to be asked
+        return tuple(said)
     tokenizer = tokenizer_of(model)
     bos = tokenizer.bos_token_id
     return tuple(dict.fromkeys([*([] if bos is None else [int(bos)]), *start_ids(model)]))

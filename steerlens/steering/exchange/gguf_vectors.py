@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
-from steerlens.arguments import listed, path_to, text
+from steerlens.arguments import listed, text
 from steerlens.errors import SteerlensError
 from steerlens.extras import needs
 from steerlens.models import HookedModel, require_model, stamp
+from steerlens.steering.exchange.torch_files import existing_file
 from steerlens.steering.vectors import SteeringVector
 from steerlens.whole_files import write_whole
 
@@ -35,7 +36,7 @@ def save_gguf(
         SteerlensError: a vector that the format cannot express, a path that cannot be written, gguf not installed.
     """
     (gguf,) = needs("gguf", extra="gguf")
-    given = [vectors] if isinstance(vectors, SteeringVector) else listed("vectors", vectors, of="steering vectors")
+    given = [vectors] if isinstance(vectors, SteeringVector) else listed("vectors", vectors, of="vectors")
     hint = None if model_hint is None else text("model_hint", model_hint)
     if not given:
         raise SteerlensError("there is no vector to save; give at least one")
@@ -68,13 +69,7 @@ def load_gguf(model: HookedModel, path: str | Path) -> dict[int, SteeringVector]
     """
     (gguf,) = needs("gguf", extra="gguf")
     require_model(model)
-    path = path_to(path)
-    try:
-        there = path.is_file()
-    except OSError:  # a name that is too long
-        there = False
-    if not there:
-        raise SteerlensError(f"no file at {path}; give a GGUF control vector")
+    path = existing_file(path, "a GGUF control vector")
     try:
         reader = gguf.GGUFReader(str(path))
         tensors = {str(tensor.name): torch.tensor(tensor.data.copy()).float() for tensor in reader.tensors}
