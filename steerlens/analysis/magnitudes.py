@@ -79,7 +79,8 @@ def magnitudes(
 
     Args:
         what: prompt pairs (their vectors at all `layers` are taken), vectors, or {layer: vector} as `actadd` gives.
-        prompts: prompts (texts, chats, token ids) whose residual stream is measured.
+        prompts: prompts (texts, chats, token ids) whose residual stream is measured, with what your own hooks on the
+            model make of it. Vectors of pairs are taken without them, as `actadd` does.
         layers: `"all"` or layer numbers.
 
     Raises:
@@ -102,7 +103,7 @@ def magnitudes(
         ids = list(prompt.ids)
         strings = token_strings(model, ids)
         tokens = torch.tensor([ids], device=model.cfg.device)
-        found = resid_pre(model, tokens, chosen, attention_mask=torch.ones_like(tokens))
+        found = resid_pre(model, tokens, chosen, attention_mask=torch.ones_like(tokens), live_hooks=True)
         for layer, values in found.items():
             norms = values[0].norm(dim=-1).tolist()
             streams[layer].append(norms)
