@@ -24,6 +24,7 @@ _HOMES = {
     "PromptPair": "steerlens.steering",
     "SteeringVector": "steerlens.steering",
     "Injection": "steerlens.steering",
+    "Gate": "steerlens.steering",
     "Condition": "steerlens.steering",
     "ContrastSet": "steerlens.steering",
     "Placement": "steerlens.steering",
@@ -69,6 +70,7 @@ _HOMES = {
 __all__ = [
     "Condition",
     "ContrastSet",
+    "Gate",
     "HookedModel",
     "Injection",
     "Placement",
@@ -137,6 +139,7 @@ if TYPE_CHECKING:
     from steerlens.steering import (
         Condition,
         ContrastSet,
+        Gate,
         Injection,
         Placement,
         PromptPair,

@@ -57,6 +57,8 @@ NEVER: dict[str, list[Any]] = {
     "optional path": [4, "", "a\0b", "~nobody-of-that-name/x", b"a", []],
     "metrics": [None, 4, "x", [4], ["x"], len],
     "metric": [4, "no such metric", []],
+    "any gate": [4, "x", [], object()],
+    "threshold": ["1", math.nan, math.inf, [1.0], 1j, 10**400],
     "any": [],
 }
 KINDS = {
@@ -167,6 +169,11 @@ KINDS = {
     "hf_model": "bare model",
     "model_hint": "optional text",
     "tokenizer": "any",
+    "gate": "any gate",
+    "direction": "vector",
+    "above": "threshold",
+    "below": "threshold",
+    "projections": "any",
 }
 # Where a name means something else.
 SPECIAL = {
@@ -220,6 +227,7 @@ EXCUSED = {
     "Sweep": "made by sweep; its methods are walked",
 }
 METHODS = {
+    "Gate": ("opens", "projections"),
     "SteeringVector": ("of", "at", "of_heads", "on", "save", "load", "describe"),
     "PromptPair": ("read", "padded"),
     "ContrastSet": ("of", "labelled", "template", "read", "split", "sample", "lint", "record"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steerlens.engine.jobs import Batch, Branch, Passage, recipe
@@ -58,18 +58,20 @@ class Prompts:
         lengths: of the prompts that passages begin with.
         after_bos: the first position after BOS in each.
         spans: where the messages of each stand, if it is a chat.
+        opened: for which of them each gate opens, by the gate's id.
     """
 
     lengths: Int[Tensor, " passages"]
     after_bos: Int[Tensor, " passages"]
     spans: tuple[tuple[Span, ...], ...]
+    opened: Mapping[int, Bool[Tensor, " passages"]] = field(default_factory=dict)
 
     @staticmethod
-    def of(model: HookedModel, passages: Sequence[Passage]) -> Prompts:
+    def of(model: HookedModel, passages: Sequence[Passage], opened: Mapping[int, Bool[Tensor, " passages"]]) -> Prompts:
         """The prompts of `passages`."""
         after = [after_bos(model, passage.ids[: passage.prompt_length]) for passage in passages]
         lengths = torch.tensor([passage.prompt_length for passage in passages])
-        return Prompts(lengths, torch.tensor(after), tuple(passage.spans for passage in passages))
+        return Prompts(lengths, torch.tensor(after), tuple(passage.spans for passage in passages), opened)
 
 
 @dataclass
@@ -184,6 +186,9 @@ def _growth(
         if (placement, span) not in known:
             known[placement, span] = _touched(placement, span, prompts, width)
         row, column, entry = known[placement, span]
+        if injection.gate is not None:
+            through = prompts.opened[id(injection.gate)][row]
+            row, column, entry = row[through], column[through], entry[through]
         here = torch.stack([place * n + row, column, bank.begin(injection) + entry])
         changes.setdefault(injection.vector.site, []).append((injection.kind, here))
     row_sources = None

@@ -25,8 +25,9 @@ from steerlens.engine.growths import Bank, Growth, Prompts, grown, laid_out
 from steerlens.engine.jobs import Batch, Branch, Passage, Tree, batches
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, final_logits, is_bridge, require_model
-from steerlens.steering.conditions import Condition
+from steerlens.steering.conditions import Condition, gates_of
 from steerlens.steering.fits import check_fits
+from steerlens.steering.gates import Opened, open_gates, warn_of_closed
 from steerlens.steering.tokens import pad_id
 
 Way = Literal["walk", "hooks", "rows"]
@@ -61,6 +62,7 @@ class Job:
     model: HookedModel
     passages: tuple[Passage, ...]
     tree: Tree
+    opened: Opened
 
     @staticmethod
     def of(model: HookedModel, passages: Sequence[Passage], conditions: Sequence[Condition]) -> Job:
@@ -72,7 +74,10 @@ class Job:
         require_model(model)
         lengths, spans = zip(*((passage.prompt_length, passage.spans) for passage in passages), strict=True)
         check_fits(conditions, lengths, spans=spans)
-        job = Job(model, tuple(passages), Tree.of(model, conditions))
+        tree = Tree.of(model, conditions)
+        gates, prompts = gates_of(conditions), [passage.ids[: passage.prompt_length] for passage in passages]
+        job = Job(model, tuple(passages), tree, open_gates(model, gates, prompts))
+        warn_of_closed(model, gates, prompts, job.opened)
         if all(passage.prompt_length == len(passage.ids) for passage in job.passages):
             _check_reached(job.tree)
         return job
@@ -208,7 +213,9 @@ class Job:
         return [growth.to(self.model.cfg.device) for growth in growths], order
 
     def _prompts(self, batch: Batch) -> Prompts:
-        return Prompts.of(self.model, [self.passages[i] for i in batch.passages])
+        here = list(batch.passages)
+        opened = {gate: torch.tensor(found, dtype=torch.bool)[here] for gate, found in self.opened.items()}
+        return Prompts.of(self.model, [self.passages[i] for i in here], opened)
 
 
 class _AtEnd:

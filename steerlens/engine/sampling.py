@@ -26,7 +26,8 @@ from steerlens.errors import SteerlensError
 from steerlens.models import Decoder, Decoders, HookedModel, PrefixDecoder, WholeDecoder, for_one_thread, prefill
 from steerlens.models.contention import notice_contention
 from steerlens.steering.chats import Span
-from steerlens.steering.conditions import Condition
+from steerlens.steering.conditions import Condition, gates_of
+from steerlens.steering.gates import open_gates, warn_of_closed
 from steerlens.steering.injection import injecting
 from steerlens.steering.parts import Part
 from steerlens.steering.placement import reaches_later
@@ -111,6 +112,11 @@ def sample(
     exempt = exempt_from_penalty(model, stops).to(model.cfg.device) if sampling.needs_counts else None
     keys = row_keys(sampling.seed, prompts, n)
     parts_of = [[Part(injection) for injection in condition.injections] for condition in conditions]
+    gates = gates_of(conditions)
+    opened = open_gates(model, gates, prompts)
+    warn_of_closed(model, gates, prompts, opened)
+    for part in (part for parts in parts_of for part in parts if part.gate is not None):
+        part.receipt.fired = tuple(p for p in range(len(prompts)) if opened[id(part.gate)][p])
     units = [_Unit(c, p) for c in range(len(conditions)) for p in range(len(prompts))]
     limit = decode_rows(model, prompt=longest, new=max_new_tokens, batch_size=batch_size, memory_budget=memory_budget)
     decoders = Decoders(model, compiled=compiled)
@@ -120,7 +126,11 @@ def sample(
             model,
             [prompts[unit.prompt] for unit in batch],
             [
-                [part.in_prompt(spans[unit.prompt] if spans else ()) for part in parts_of[unit.condition]]
+                [
+                    part.in_prompt(spans[unit.prompt] if spans else ())
+                    for part in parts_of[unit.condition]
+                    if part.gate is None or opened[id(part.gate)][unit.prompt]
+                ]
                 for unit in batch
             ],
             torch.stack([keys[unit.prompt, samples] for unit in batch]),

@@ -42,15 +42,60 @@ class ForwardState:
     tokens: Tensor | None = None
 
 
+class ForwardStates:
+    """The state of the forward pass that is inside a layer's block, by layer (see `forward_states`)."""
+
+    def __init__(self, model: HookedModel) -> None:
+        self._model = model
+        self._states: dict[int, ForwardState] = {}
+        self._watching = True
+
+    def __call__(self, layer: int) -> ForwardState:
+        return self._states.get(-1 if is_bridge(self._model) else layer, ForwardState())
+
+    def note(self, layer: int, state: ForwardState) -> None:
+        """Called as a pass goes by; −1 for a bridge, whose layers all have one state."""
+        if self._watching:
+            self._states[layer] = state
+
+    @property
+    def watching(self) -> bool:
+        """Whether passes are to be noted."""
+        return self._watching
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """A block in which the model may be run inside a pass that is under way, which then goes on as if it had not.
+
+        A bridge's blocks remember where a pass is to stop, and its hook points the shape of what passes.
+        """
+        blocks: list[Any] = list(self._model.blocks) if is_bridge(self._model) else []  # type: ignore[attr-defined]
+        points = self._model.hook_dict.values() if blocks else []
+        conversions = [one for point in points if (one := getattr(point, "hook_conversion", None)) is not None]
+        shapes = [(one, dict(vars(one))) for one in conversions]
+        stops = [getattr(block, "_stop_at_layer_idx", None) for block in blocks]
+        self._watching = False
+        try:
+            for block in blocks:
+                block._stop_at_layer_idx = None
+            yield
+        finally:
+            self._watching = True
+            for block, stop in zip(blocks, stops, strict=True):
+                block._stop_at_layer_idx = stop
+            for conversion, before in shapes:
+                vars(conversion).update(before)
+
+
 @contextmanager
-def forward_states(model: HookedModel, layers: Sequence[int]) -> Iterator[Callable[[int], ForwardState]]:
+def forward_states(model: HookedModel, layers: Sequence[int]) -> Iterator[ForwardStates]:
     """A function from layer to the state of the forward pass that is inside that layer's block.
 
     A hook function sees only a tensor; whether it is a prompt, a later chunk or one generated token is known to the
     block (HookedTransformer) or to the wrapped Hugging Face model (bridge). Both are asked through module pre-hooks,
     so that it holds inside `generate`, with or without a cache. They are removed on any exit.
     """
-    states: dict[int, ForwardState] = {}
+    states = ForwardStates(model)
     with ExitStack() as stack:
         if is_bridge(model):
 
@@ -59,16 +104,18 @@ def forward_states(model: HookedModel, layers: Sequence[int]) -> Iterator[Callab
                 offset = int(past.get_seq_length()) if past is not None else 0
                 mask = kwargs.get("attention_mask")
                 tokens = args[0] if args else kwargs.get("input_ids")
-                states[-1] = ForwardState(offset, mask if mask is not None and mask.ndim == 2 else None, tokens)
+                mask = mask if mask is not None and mask.ndim == 2 else None
+                states.note(-1, ForwardState(offset, mask, tokens))
 
             handle = model.original_model.register_forward_pre_hook(before_forward, with_kwargs=True)  # type: ignore[attr-defined]
             stack.callback(handle.remove)
-            yield lambda layer: states.get(-1, ForwardState())
+            yield states
         else:
             embedded: list[Tensor] = []
 
             def before_embedding(module: Any, args: Any) -> None:
-                embedded[:] = args[:1]
+                if states.watching:
+                    embedded[:] = args[:1]
 
             embed = model.embed  # type: ignore[attr-defined]
             stack.callback(embed.register_forward_pre_hook(before_embedding).remove)
@@ -79,11 +126,12 @@ def forward_states(model: HookedModel, layers: Sequence[int]) -> Iterator[Callab
                     offset = int(entry.past_keys.shape[1]) if entry is not None else 0
                     # A pass that starts from a residual stream embeds nothing: other tokens are not its own.
                     same = embedded and embedded[0].shape == args[0].shape[:2]
-                    states[layer] = ForwardState(offset, kwargs.get("attention_mask"), embedded[0] if same else None)
+                    tokens = embedded[0] if same else None
+                    states.note(layer, ForwardState(offset, kwargs.get("attention_mask"), tokens))
 
                 block = model.blocks[layer]  # type: ignore[attr-defined]
                 stack.callback(block.register_forward_pre_hook(before_block, with_kwargs=True).remove)
-            yield lambda layer: states.get(layer, ForwardState())
+            yield states
 
 
 def live_hooks(point: Any) -> list[Any]:

@@ -48,10 +48,14 @@ def run_key(condition: Condition, *, job: str) -> str:
         place: list[Any] = [vector.layer, injection.placement, list(values.shape)]
         if vector.site != "resid_pre" or injection.operation != "add":
             place += [vector.site, vector.heads, injection.operation, injection.value]
+        if (gate := injection.gate) is not None:
+            place += [gate.layer, gate.direction.site, gate.above, gate.below, gate.token]
         digest.update(json.dumps(place).encode())
         digest.update(values.numpy().astype("<f4").tobytes())
         if injection.mean is not None:
             digest.update(injection.mean.values.detach().cpu().numpy().astype("<f4").tobytes())
+        if gate is not None:
+            digest.update((gate.direction.values[0] / gate.direction.norm).cpu().numpy().astype("<f4").tobytes())
     return digest.hexdigest()
 
 

@@ -291,7 +291,12 @@ def _run(db: sqlite3.Connection, run: int) -> tuple[list[_Row], list[dict[str, A
     ).fetchall()
     if len(rows) != expected or _digest([rows, receipts]) != digest:
         raise damage(f"the completions of run {run} are not those that were written")
-    return rows, [one | {"positions": tuple(one["positions"])} for one in json.loads(receipts)]
+    return rows, [_receipt(one) for one in json.loads(receipts)]
+
+
+def _receipt(kept: dict[str, Any]) -> dict[str, Any]:
+    """A receipt as `generate` gives it: JSON has lists for its tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
 
 
 def _rows(frame: pd.DataFrame) -> list[_Row]:

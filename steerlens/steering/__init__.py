@@ -4,6 +4,7 @@ from steerlens.steering.chats import with_system
 from steerlens.steering.conditions import Condition, Injection, Steering, as_condition, as_conditions, check_conditions
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction import actadd, latent, mean_difference, model_difference, pca, probe, trained
+from steerlens.steering.gates import Gate
 from steerlens.steering.injection import injecting, steer
 from steerlens.steering.pairs import PaddedPair, PromptPair
 from steerlens.steering.parts import Part
@@ -16,6 +17,7 @@ from steerlens.steering.vectors import SteeringVector, check_vector
 __all__ = [
     "Condition",
     "ContrastSet",
+    "Gate",
     "Injection",
     "PaddedPair",
     "Part",

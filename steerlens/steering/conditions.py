@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steerlens.arguments import finite_number, listed, shown, text
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, ModelStamp
+from steerlens.steering.gates import Gate
 from steerlens.steering.operations import Kind, Operation, Table, check_operation, kind_of, table_of
 from steerlens.steering.placement import Placement, check_placement
 from steerlens.steering.vectors import SteeringVector, check_vector, check_vector_site
@@ -23,6 +24,7 @@ class Injection:
         operation: what happens there; see `Operation`, also for what the vector's coefficient means to each.
         value: for `"clamp"`, the projection on the vector's direction that activations are set to.
         mean: for `"affine"`, a mean activation of the same layer and site, as a vector of one position.
+        gate: the prompts in which it acts; None means all.
     """
 
     vector: SteeringVector
@@ -30,6 +32,7 @@ class Injection:
     operation: Operation = "add"
     value: float | None = None
     mean: SteeringVector | None = None
+    gate: Gate | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.vector, SteeringVector):
@@ -44,6 +47,7 @@ class Injection:
             object.__setattr__(self, "value", finite_number("value", self.value))
         if self.mean is not None:
             self._check_mean(self.mean)
+        check_gate(self.gate, self.vector)
         if self.kind == "project" and not bool(self.vector.values.any()):
             raise SteerlensError(
                 f"operation {self.operation!r} needs a direction, but the vector {self.vector.label!r} is zero; "
@@ -67,11 +71,34 @@ class Injection:
 
     @property
     def title(self) -> str:
-        """The vector's title, with what it does unless it is added."""
-        if self.operation == "add":
-            return self.vector.title
+        """The vector's title, with what it does unless it is added, and when."""
         to = "" if self.value is None else f" to {self.value:g}"
-        return f"{self.operation} {self.vector.title}{to}"
+        does = "" if self.operation == "add" else f"{self.operation} "
+        when = "" if self.gate is None else f" if {self.gate.title}"
+        return f"{does}{self.vector.title}{to}{when}"
+
+
+def check_gate(gate: object, vector: SteeringVector) -> None:
+    """Raise SteerlensError unless it is None, or a gate of the vector's model."""
+    if gate is None:
+        return
+    if not isinstance(gate, Gate):
+        raise SteerlensError(f"gate must be a Gate, got {shown(gate)}; make one with Gate(direction, above=…)")
+    if (difference := gate.direction.model.difference(vector.model)) is not None:
+        raise SteerlensError(f"the gate's direction and the vector belong to two models: {difference}")
+
+
+def _gated(injection: Injection, gate: Gate) -> Injection:
+    if injection.gate is not None and injection.gate is not gate:
+        raise SteerlensError(
+            f"the injection {injection.vector.label!r:.60} has a gate of its own; give one to it or to the condition"
+        )
+    return replace(injection, gate=gate)
+
+
+def gates_of(conditions: Iterable[Condition]) -> list[Gate]:
+    """The gates of all injections, possibly with repeats."""
+    return [one.gate for condition in conditions for one in condition.injections if one.gate is not None]
 
 
 def rows_of(injection: Injection) -> Table:
@@ -93,10 +120,12 @@ class Condition:
     Attributes:
         injections: none for the unsteered baseline.
         label: for tables and figures; by default made from the vectors' titles.
+        gate: the prompts in which all of it acts, in place of a gate for every injection; None means all.
     """
 
     injections: tuple[Injection, ...] = ()
     label: str = ""
+    gate: Gate | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.injections, SteeringVector | Injection):
@@ -111,6 +140,8 @@ class Condition:
                 raise SteerlensError(
                     f"expected an Injection in a Condition, got {shown(injection)}; use Injection(vector)"
                 )
+        if self.gate is not None:
+            object.__setattr__(self, "injections", tuple(_gated(one, self.gate) for one in self.injections))
         if not self.label:
             titles = ", ".join(injection.title for injection in self.injections)
             object.__setattr__(self, "label", titles or "unsteered")
@@ -179,7 +210,8 @@ def check_conditions(model: HookedModel, conditions: Iterable[Condition]) -> Non
     known: set[ModelStamp] = set()  # comparing reads the model's weights, which waits for its device, so do it once
     for condition in conditions:
         for injection in condition.injections:
-            if injection.vector.model not in known:
-                check_vector(model, injection.vector)
-                known.add(injection.vector.model)
-            check_vector_site(model, injection.vector)
+            for vector in (injection.vector, *([] if injection.gate is None else [injection.gate.direction])):
+                if vector.model not in known:
+                    check_vector(model, vector)
+                    known.add(vector.model)
+                check_vector_site(model, vector)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steerlens.errors import SteerlensError
 from steerlens.models import SITES, HookedModel, Site, changing_at, forward_states, one_at_a_time, put_on, require_model
+from steerlens.steering.batch_gates import GateKeeper
 from steerlens.steering.conditions import Condition, Injection, as_condition, check_conditions
 from steerlens.steering.noticing import generation_noticed
 from steerlens.steering.parts import Part
@@ -41,7 +42,8 @@ def steer(
 
     Raises:
         SteerlensError: a vector from another model; a vector longer than the prompt (raised inside the forward pass);
-            and, if the block ends without another error, a vector that was never added.
+            and, if the block ends without another error, a vector that was never added. (One whose gate opened for no
+            prompt is a warning.)
     """
     require_model(model)
     injections: list[Injection] = []
@@ -58,26 +60,30 @@ def steer(
     parts = [Part(injection) for injection in injections]
     with ExitStack() as stack:
         stack.enter_context(one_at_a_time(model))
-        session = stack.enter_context(injecting(model, parts))
+        session = stack.enter_context(injecting(model, parts, gated=True))
         stack.enter_context(generation_noticed(model, session))
         yield session.receipts
     session.check_applied()
 
 
 @contextmanager
-def injecting(model: HookedModel, parts: Sequence[Part], *, prompt_width: int | None = None) -> Iterator[Session]:
+def injecting(
+    model: HookedModel, parts: Sequence[Part], *, prompt_width: int | None = None, gated: bool = False
+) -> Iterator[Session]:
     """The model with the hooks of `parts` in place; for the engine (does not check that anything was applied).
 
     Args:
         prompt_width: width of the prompts where a pass without a cache holds more than those (see Session).
+        gated: whether the gates of parts are to be asked about the prompts that pass; else all parts act.
     """
-    session = Session(model, parts, prompt_width)
+    gates = [part.gate for part in parts if part.gate is not None] if gated else []
     no_copies = _NoCopies()
     by_place: dict[tuple[int, Site], list[Part]] = {}
     for part in parts:
         by_place.setdefault((part.injection.vector.layer, part.injection.vector.site), []).append(part)
     with ExitStack() as stack:
         state_at = stack.enter_context(forward_states(model, sorted({layer for layer, _ in by_place})))
+        session = Session(model, parts, prompt_width, GateKeeper(model, gates, state_at.apart) if gates else None)
         for layer, site in sorted(by_place, key=lambda place: (place[0], list(SITES).index(place[1]))):
 
             def act(x: Tensor, layer: int = layer, here: Sequence[Part] = by_place[layer, site]) -> Tensor:

@@ -27,24 +27,26 @@ class _NoticedMethod:
         return self._streamed(result) if isinstance(result, Generator) else result
 
     @contextmanager
-    def _running(self, widths: dict[int, int | None]) -> Iterator[None]:
-        """`widths` keeps the prompt's width by session, once it is known."""
+    def _running(self, prompts: dict[int, Any]) -> Iterator[None]:
+        """`prompts` keeps what each session knows of the prompts, once it has seen them."""
         sessions = list(self.sessions)
         for session in sessions:
-            session.generating, session.prompt_width = True, widths.get(id(session))
+            session.generating = True
+            session.recall(prompts.get(id(session)))
         try:
             yield
         finally:
             for session in sessions:
-                widths[id(session)] = session.prompt_width
-                session.generating, session.prompt_width = False, None
+                prompts[id(session)] = session.known()
+                session.generating = False
+                session.recall(None)
 
     def _streamed(self, parts: Generator[Any, Any, Any]) -> Iterator[Any]:
         """What the caller runs between two parts does not belong to the generation."""
-        widths: dict[int, int | None] = {}
+        prompts: dict[int, Any] = {}
         nothing = object()
         while True:
-            with self._running(widths):
+            with self._running(prompts):
                 part = next(parts, nothing)
             if part is nothing:
                 return

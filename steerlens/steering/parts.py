@@ -23,6 +23,7 @@ class Part:
     Attributes:
         injection: the vector and its placement.
         rows: indices of the rows it goes to; None for every row.
+        gate: what decides for which prompts it acts, if anything does.
         positions: where the messages of a role stand in the prompt of these rows; None for other placements.
     """
 
@@ -33,6 +34,7 @@ class Part:
         self.placement: Placement = injection.placement  # type: ignore[assignment]
         self.span = vector.n_positions
         self.kind = injection.kind
+        self.gate = injection.gate
         self.receipt = Receipt(
             site_hook(vector.layer, vector.site),
             vector.layer,

@@ -23,6 +23,8 @@ class Receipt:
         norm: Euclidean norm of the vector, which is what is added to one row (0 for a zero vector: added, without
             effect); what other operations add depends on the row.
         operation: what it did.
+        fired: with a gate, the numbers of the prompts for which it opened (inside `steer`: rows of the batch of
+            prompts that was run last); None without a gate.
     """
 
     hook: str
@@ -33,6 +35,7 @@ class Receipt:
     positions: tuple[int, ...] = ()
     applications: int = 0
     operation: Operation = "add"
+    fired: tuple[int, ...] | None = None
 
 
 def note(receipt: Receipt, positions: Sequence[int], rows: int) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlens.errors import SteerlensError
-from steerlens.models import ForwardState, HookedModel
+from steerlens.models import SITES, ForwardState, HookedModel
+from steerlens.steering.batch_gates import GateKeeper
 from steerlens.steering.beginnings import after_bos_in
 from steerlens.steering.changing import change_, in_rounds
+from steerlens.steering.gates import warn_closed
 from steerlens.steering.operations import Kind, Table, change, joined
 from steerlens.steering.parts import Part
 from steerlens.steering.placement import bounds, check_fit, first_positions, is_range, needs_length, reaches_later
@@ -27,19 +30,34 @@ class Session:
             counted from the end stay where the prompt put them; None if each pass is a prompt.
     """
 
-    def __init__(self, model: HookedModel, parts: Sequence[Part], prompt_width: int | None = None) -> None:
+    def __init__(
+        self,
+        model: HookedModel,
+        parts: Sequence[Part],
+        prompt_width: int | None = None,
+        keeper: GateKeeper | None = None,
+    ) -> None:
         self.receipts = [part.receipt for part in parts]
         self.prompt_width = prompt_width
+        self._parts, self._keeper = list(parts), keeper
         self.generating = False
         self._model = model
         self._pad = getattr(model.tokenizer, "pad_token_id", None)
-        self._last_layer = -1
+        self._last_place = (-1, 0)
         self._prompts: tuple[Tensor, Tensor, Tensor] | None = None
+        self._goes_on = False  # passes hold the prompts that gates were asked about, and more
 
     def check_applied(self) -> None:
-        """Raise a SteerlensError that names the part unless every part was added at least once."""
-        for receipt in self.receipts:
-            if receipt.applications == 0:
+        """Raise a SteerlensError that names the part unless every part was added at least once.
+
+        Where a gate opened for no prompt it is a warning.
+        """
+        closed = {} if self._keeper is None else self._keeper.closed()
+        for gate in closed.values():
+            warn_closed(gate, "the prompts that passed inside the with block")
+        for part in self._parts:
+            receipt = part.receipt
+            if receipt.applications == 0 and id(part.gate) not in closed:
                 passed = "no generated token" if receipt.placement == "generated" else "no prompt"
                 raise SteerlensError(
                     f"the vector {receipt.label!r} was never added: {passed} passed {receipt.hook}; "
@@ -54,10 +72,16 @@ class Session:
             self._check_padding(parts, state.tokens)
         if self.generating and state.offset == 0 and self.prompt_width is None:
             self.prompt_width = resid.shape[1]
-        layer = parts[0].injection.vector.layer
-        if layer <= self._last_layer:  # another pass has begun
+        vector = parts[0].injection.vector
+        place = (vector.layer, list(SITES).index(vector.site))
+        if another := place <= self._last_place or self._last_place[0] < 0:  # another pass has begun
             self._prompts = None
-        self._last_layer = layer
+        self._last_place = place
+        if self._keeper is not None:
+            if another and state.offset == 0 and not self._goes_on:
+                self._keeper.ask(state, self._parts)
+                self._goes_on = self.generating
+            parts = self._keeper.let_through(parts, len(resid))
         # Additions commute. If there are other operations as well, the order given counts.
         in_order = any(part.kind != "add" for part in parts)
         by_row: list[Part] = []
@@ -73,6 +97,16 @@ class Session:
                     by_row.append(part)
         return self._add_by_row(resid, by_row, state) if by_row else resid
 
+    def known(self) -> tuple[int | None, bool, object]:
+        """What is known of the prompts of a generation, for `recall`."""
+        return self.prompt_width, self._goes_on, None if self._keeper is None else self._keeper.answers
+
+    def recall(self, known: tuple[int | None, bool, Any] | None) -> None:
+        """Go on with the prompts of a generation; None: they have not been seen yet, or it is over."""
+        self.prompt_width, self._goes_on, answers = known or (None, False, None)
+        if self._keeper is not None and answers is not None:
+            self._keeper.answers = answers
+
     def _check_padding(self, parts: Sequence[Part], tokens: Int[Tensor, "batch pos"] | None) -> None:
         """Nothing, if it is plain without an attention mask where each prompt of a batch ends.
 
@@ -84,9 +118,10 @@ class Session:
         padding = (tokens.flip(-1) == self._pad).int().cumprod(-1).sum(-1)
         longest = int(padding.max())
         for part in parts if longest else ():
-            if needs_length(part.placement):
+            if needs_length(part.placement) or (part.gate is not None and self._keeper is not None):
+                what = f"placement={part.placement!r} counts from" if part.gate is None else "a gate reads to"
                 raise SteerlensError(
-                    f"placement={part.placement!r} counts from the end of each prompt, but this batch came without "
+                    f"{what} the end of each prompt, but this batch came without "
                     "attention_mask and rows of it end in the pad token, which may be padding or their own last token; "
                     "pass attention_mask (1 for every real token), or run the prompts one by one"
                 )

@@ -111,7 +111,8 @@ class SteeringVector:
             raise SteerlensError(f"expected a torch.Tensor, got {shown(tensor)}; wrap it in torch.tensor(...)")
         if not tensor.is_floating_point():
             raise SteerlensError(f"a vector holds floating-point numbers, got {tensor.dtype}; convert it first")
-        layer_number(layer, int(model.cfg.n_layers)), check_site(site)
+        check_site(site)
+        layer_number(layer, int(model.cfg.n_layers))
         source = {"method": "foreign", "format": "raw tensor"}
         if site == "z" and tensor.ndim and tensor.shape[-1] == site_width(model, "z"):
             tensor = tensor.unflatten(-1, (int(model.cfg.n_heads), -1))

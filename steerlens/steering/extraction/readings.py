@@ -18,7 +18,7 @@ from steerlens.steering.extraction.token_choice import Token, TokenRow, contrast
 from steerlens.steering.tokens import pad_id, pad_left
 
 Readings = dict[int, Tensor]
-"""By layer: float32 activations [text d_model]."""
+"""By layer: float32 activations [text width]."""
 
 _LONG = 512  # texts: no progress bar for fewer
 
@@ -31,20 +31,27 @@ def contrast_readings(
     token: Token = "last",
     batch_size: int = 32,
     live_hooks: bool = False,
-) -> dict[int, tuple[Float[Tensor, "positive d_model"], Float[Tensor, "negative d_model"]]]:
+    site: Site = "resid_pre",
+) -> dict[int, tuple[Float[Tensor, "positive width"], Float[Tensor, "negative width"]]]:
     """The activations of the positive and the negative texts by layer, float32, in the order of the set."""
     positive, negative = contrast_rows(model, contrast, token)
-    found = row_readings(model, [*positive, *negative], layers, batch_size=batch_size, live_hooks=live_hooks)
+    found = row_readings(model, [*positive, *negative], layers, batch_size=batch_size, live_hooks=live_hooks, site=site)
     n = len(positive)
     return {layer: (values[:n], values[n:]) for layer, values in found.items()}
 
 
 def row_readings(
-    model: HookedModel, rows: Sequence[TokenRow], layers: Sequence[int], *, batch_size: int, live_hooks: bool = False
+    model: HookedModel,
+    rows: Sequence[TokenRow],
+    layers: Sequence[int],
+    *,
+    batch_size: int,
+    live_hooks: bool = False,
+    site: Site = "resid_pre",
 ) -> Readings:
-    """The activation of each row by layer: the mean over its span at the input of the layer."""
+    """The activation of each row by layer: the mean over its span at a site of the layer."""
     found: dict[int, Tensor] = {}
-    for places, batch in batch_readings(model, rows, layers, batch_size=batch_size, live_hooks=live_hooks):
+    for places, batch in batch_readings(model, rows, layers, batch_size=batch_size, live_hooks=live_hooks, site=site):
         for layer, values in batch.items():
             if layer not in found:
                 found[layer] = values.new_empty(len(rows), values.shape[-1])
