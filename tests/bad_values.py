@@ -100,6 +100,10 @@ KINDS = {
     "nats": "positive number",
     "pieces": "choice",
     "control": "choice",
+    "controls": "choice",
+    "better": "choice",
+    "plan": "any",
+    "prompting": "choice",
     "by": "choice",
     "min_prob": "share",
     "positions": "choice",
@@ -180,6 +184,8 @@ SPECIAL = {
     ("attach", "steering"): "condition",
     ("save_torch", "steering"): "condition",
     ("with_system", "prompt"): "any",
+    ("Prompting", "words"): "text",
+    ("Prompting", "system"): "optional text",
     ("SteeringVector", "label"): "any",
     ("Condition", "injections"): "any",
     ("generate", "top_k"): "optional count",
@@ -231,6 +237,7 @@ METHODS = {
     "SteeringVector": ("of", "at", "of_heads", "on", "save", "load", "describe"),
     "PromptPair": ("read", "padded"),
     "ContrastSet": ("of", "labelled", "template", "read", "split", "sample", "lint", "record"),
+    "Prompting": ("before",),
     "Sweep": ("best", "effects", "front", "verdicts", "baseline", "plot", "report"),
 }
 # Right, but they take long, or ask for what is not installed.

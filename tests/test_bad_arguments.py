@@ -110,6 +110,8 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "Gate.projections": (sl.Gate(vector.at(1), above=0.0).projections, text),
         "Injection": (sl.Injection, {"vector": vector}),
         "PromptPair": (sl.PromptPair, {"positive": "a", "negative": "b"}),
+        "Prompting": (sl.Prompting, {"words": "Be brief."}),
+        "Prompting.before": (sl.Prompting("Be brief.").before, {"model": model, "prompt": PROMPT}),
         "Sampling": (sl.Sampling, {}),
         "SteeringVector": (
             sl.SteeringVector,

@@ -146,6 +146,17 @@ def read_layers(text: str) -> Callable[[int], Sequence[int] | Literal["all"]]:
     return of_a_model
 
 
+def read_controls(text: str, words: str | None) -> Any:
+    """The controls of a run: names with commas, and the words of prompting, if given (the package knows the names)."""
+    import steerlens as sl
+
+    names = ["random", "shuffled", "negated", "prompting"] if text.strip() == "standard" else text.split(",")
+    given: list[Any] = [name.strip() for name in names if name.strip()]
+    if words is None:
+        return given
+    return [*(name for name in given if name != "prompting"), sl.Prompting(words)]
+
+
 def read_placement(text: str) -> Any:
     """A placement: a number or a word (which words there are, the package knows)."""
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text.strip()) else text

@@ -17,6 +17,7 @@ from steerlens.cli.options import (
     ModelOptions,
     PlacementOption,
     SamplingChoice,
+    read_controls,
     read_layers,
     read_metric,
     read_placement,
@@ -51,7 +52,14 @@ def sweep(
         list[float] | None, typer.Option("--coeff", "-c", help="How strong; may be repeated.", show_default="1")
     ] = None,
     placement: PlacementOption = "front",
-    control: Annotated[bool, typer.Option(help="Random vectors of equal norm beside the steered ones.")] = True,
+    control: Annotated[bool, typer.Option(help="Controls, or none at all.")] = True,
+    controls: Annotated[
+        str,
+        typer.Option(help="'standard', or some of random,shuffled,negated,prompting; what cannot be made is left out."),
+    ] = "random,prompting",
+    prompting: Annotated[
+        str | None, typer.Option(help="The words to prompt with instead.", show_default="the positive prompt")
+    ] = None,
     sampling: SamplingChoice = SAMPLING,
     model: ModelOptions = MODEL,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows decoded together.")] = None,
@@ -96,7 +104,7 @@ def sweep(
         placement=read_placement(placement),
         metrics=[metric],
         sampling=drawn,
-        control="random" if control else None,
+        controls=read_controls(controls, prompting) if control else None,
         batch_size=batch_size,
         store=store,
         engine=engine,  # type: ignore[arg-type]  # checked there
@@ -132,13 +140,14 @@ def told(result: Sweep) -> str:
     """A sweep as text for a terminal: every condition, the best one, and its completions beside unsteered ones."""
     from steerlens.cli.console import coloured, table, width
     from steerlens.measures.findings import NOTHING, differing
-    from steerlens.measures.summaries import control_of, interval, number, subject
+    from steerlens.measures.summaries import CONTROLS, best_found, control_of, interval, number, subject
     from steerlens.runs.sweep_page import best_beside_unsteered, no_effect
 
     metric = result.metrics[0]
     rows = result.summary[result.summary["metric"] == metric.name]
-    controlled = (rows["role"] == "random").any()
-    best, base = result.best(), result.baseline()
+    controlled = bool((rows["role"] == "random").any())
+    found = differing(result.frame, metric.column, metric.kind, better=metric.better)
+    best, base = best_found(rows, found), result.baseline()
     columns = ["layer", "coeff", "steered", "95 % interval"]
     cells = [["unsteered", "", number(base), interval(base)]]
     if controlled:
@@ -148,6 +157,10 @@ def told(result: Sweep) -> str:
     if judged is not None:
         columns += ["surprise", "verdict"]
         cells[0] += [f"{judged['surprise'].iloc[0]:.2f}", ""]
+    for _, row in rows[rows["role"] == "prompting"].iterrows():
+        line = ["prompting", "", number(row), interval(row), *["", ""] * controlled]
+        cells.append(line if judged is None else [*line, f"{judged.loc[row['condition'], 'surprise']:.2f}", ""])
+    head = len(cells) - 1
     bold = None
     for _, row in rows[rows["role"] == "steered"].iterrows():
         if row["condition"] == best["condition"]:
@@ -161,15 +174,23 @@ def told(result: Sweep) -> str:
             line += [f"{one['surprise']:.2f}", one["verdict"].removesuffix(" to say")]
         cells.append(line)
     title = f"{subject(result.settings)}: {metric.name}, {result.settings['n']} completions each"
-    found = differing(result.frame, metric.column, metric.kind)
     headline = (
         f"best: layer {best['layer']}, coefficient {best['coeff']:g}: {number(best)} ({interval(best)}) "
         f"against {number(base)} ({interval(base)}) unsteered"
     )
     if judged is not None:
         headline += f"; {judged.loc[best['condition'], 'verdict']}"
+    others = [
+        f"{name} {number(control)} ({interval(control)})"
+        for role, name in CONTROLS.items()
+        if role not in ("random", "prompting") and (control := control_of(rows, best, role)) is not None
+    ]
+    if others:
+        headline += f"\nbeside it: {', '.join(others)}"
     if not found:
-        headline = f"{NOTHING}: {no_effect(rows)}\nhighest: {headline.removeprefix('best: ')}"
+        end = "highest" if metric.better == "higher" else "lowest"
+        headline = f"{NOTHING}: {no_effect(rows)}\n{end}: {headline.removeprefix('best: ')}"
         bold = None
+    headline = "\n".join([headline, *result.settings.get("controls left out", ())])
     beside = best_beside_unsteered(result.frame, result.summary, metric, n=3).text(width(), colour=coloured())
-    return "\n".join(["", table(title, columns, cells, ruled=[0], bold=bold), headline, "", beside, ""])
+    return "\n".join(["", table(title, columns, cells, ruled=[head], bold=bold), headline, "", beside, ""])

@@ -25,6 +25,7 @@ from steerlens.progress import progress_bar
 from steerlens.steering.conditions import Condition, Steering, as_conditions, check_conditions
 from steerlens.steering.fits import check_fits
 from steerlens.steering.placement import Placement
+from steerlens.steering.prompting import prompted
 from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
 from steerlens.steering.tokens import reader_after
 
@@ -61,7 +62,8 @@ def generate(
 
     Args:
         prompts: one prompt or several: texts, chats, token ids (see `PromptLike`).
-        steering: None (unsteered), a vector, a tuple of vectors (one condition), or a list of conditions.
+        steering: None (unsteered), a vector, a tuple of vectors (one condition), words (`Prompting`), or a
+            list of conditions.
         sampling: how many completions and how they are drawn; by default `Sampling()`.
         n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end, stop: fields of
             `Sampling` by name, in place of those of `sampling`.
@@ -91,7 +93,7 @@ def generate(
         flag(*one) for one in (("surprise", surprise), ("use_cache", use_cache), ("compile", compile))
     )
     progress = None if progress is None else flag("progress", progress)
-    conditions = as_conditions(steering, placement=placement)
+    conditions = as_conditions(steering, placement=placement, words=True)
     given = check_job(model, prompts, conditions, sampling=sampling, batch_size=batch_size)
     rows = [prompt.ids for prompt in given]
     total = len(conditions) * len(given) * sampling.n * sampling.max_new_tokens
@@ -102,6 +104,7 @@ def generate(
             rows,
             conditions,
             spans=[prompt.spans for prompt in given],
+            told=_told(model, given, conditions, sampling),
             sampling=sampling,
             batch_size=batch_size,
             memory_budget=memory_budget,
@@ -144,7 +147,19 @@ def check_job(
         )
     lengths, spans, names = zip(*((len(prompt), prompt.spans, prompt.text) for prompt in given), strict=True)
     check_fits(conditions, lengths, spans=spans, names=names)
+    _told(model, given, conditions, sampling)
     return given
+
+
+def _told(
+    model: HookedModel, prompts: Sequence[Prompt], conditions: Sequence[Condition], sampling: Sampling
+) -> dict[int, list[tuple[int, ...]]]:
+    """For each condition of words, by its number, the tokens that the model reads in place of each prompt."""
+    return {
+        number: [one.ids for one in prompted(model, prompts, words, max_new_tokens=sampling.max_new_tokens)]
+        for number, condition in enumerate(conditions)
+        if (words := condition.prompting) is not None
+    }
 
 
 def completions_frame(

@@ -6,7 +6,7 @@ a condition share; decoding needs no hook (except for placements that touch gene
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -76,6 +76,7 @@ def sample(
     *,
     sampling: Sampling,
     spans: Sequence[Sequence[Span]] | None = None,
+    told: Mapping[int, Sequence[Sequence[int]]] | None = None,
     batch_size: int | None = None,
     memory_budget: int | None = None,
     use_cache: bool = True,
@@ -90,6 +91,8 @@ def sample(
     Args:
         prompts: token ids, BOS included.
         spans: where the messages stand in those that are chats, prompt by prompt; for vectors that go to a role.
+        told: for conditions of words, by number, what the model reads in place of each prompt. Random numbers and the
+            frequency penalty are those of the prompt itself.
         batch_size, memory_budget: rows decoded together, or the bytes they may take; see `decode_rows`.
         use_cache: False runs the whole sequence for every token; for models without a cache, and for checks.
         compiled: compile the decode of a HookedTransformer (on CUDA into a graph); see `generate`.
@@ -100,7 +103,8 @@ def sample(
     """
     notice_contention(model.cfg.device)
     n, max_new_tokens = sampling.n, sampling.max_new_tokens
-    longest = max(map(len, prompts))
+    told = told or {}
+    longest = max(len(ids) for rows in (prompts, *told.values()) for ids in rows)
     if longest + max_new_tokens > model.cfg.n_ctx:
         raise SteerlensError(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit the model's context of "
@@ -124,7 +128,7 @@ def sample(
     for batch, samples in _batches(units, n, limit):
         drawn, guess = _sample_batch(
             model,
-            [prompts[unit.prompt] for unit in batch],
+            [told.get(unit.condition, prompts)[unit.prompt] for unit in batch],
             [
                 [
                     part.in_prompt(spans[unit.prompt] if spans else ())
@@ -134,6 +138,7 @@ def sample(
                 for unit in batch
             ],
             torch.stack([keys[unit.prompt, samples] for unit in batch]),
+            counted=[prompts[unit.prompt] for unit in batch],
             sampling=sampling,
             stops=stops,
             exempt=exempt,
@@ -196,6 +201,7 @@ def _sample_batch(
     parts: Sequence[Sequence[Part]],
     keys: Int[Tensor, "units samples"],
     *,
+    counted: Sequence[Sequence[int]],
     sampling: Sampling,
     stops: Stops,
     exempt: Bool[Tensor, " d_vocab"] | None,
@@ -207,6 +213,7 @@ def _sample_batch(
     """The new tokens of one batch of units, `keys.shape[1]` samples each.
 
     Args:
+        counted: of each unit, the tokens before the completion that the frequency penalty counts.
         guess: on an accelerator, draw from the largest logits alone; whether they were enough is checked when the host
             looks anyway, and if not, the tokens since the last check are drawn again. So the host need not wait at
             every token, and the vocabulary need not be sorted for every row.
@@ -233,6 +240,8 @@ def _sample_batch(
         hooked=bool(late),
     )
     later = _on_their_rows(late, unit_of, device)
+    if sampling.needs_counts and counted != prompts:
+        prompt_tokens, prompt_mask = pad_left(counted, pad=pad_id(model), device=device)
     rows = LiveRows.begin(keys, prompt_tokens, prompt_mask, counted=sampling.needs_counts, exempt=exempt)
     ends = torch.tensor(stops.ids, dtype=torch.long, device=device)
     result = torch.full((units * samples, max_new_tokens), stops.fill, device=device)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from steerlens.errors import SteerlensError
 from steerlens.figures import theme
+from steerlens.measures.summaries import CONTROLS
 
 
 def require(
@@ -114,7 +115,7 @@ def name_conditions(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def steered(frame: pd.DataFrame) -> pd.Series:
-    """True for rows of steered conditions, random controls included.
+    """True for rows of all conditions but the baseline, controls included.
 
     The baseline has the role "unsteered" where the frame has the column role; else coefficient 0 and no layer, or the
     label "unsteered".
@@ -125,15 +126,21 @@ def steered(frame: pd.DataFrame) -> pd.Series:
     if "coeff" in frame.columns and "layer" in frame.columns:
         plain |= (frame["coeff"].fillna(0.0) == 0) & frame["layer"].isna()
     if "label" in frame.columns:
+        plain &= ~frame["label"].map(str).str.startswith("prompting: ")
         plain |= frame["label"] == "unsteered"
     return ~plain
 
 
 def control(frame: pd.DataFrame) -> pd.Series:
-    """True for rows of random-vector controls: the role "random" where the frame has the column role."""
+    """True for rows of controls: the roles "random", "shuffled", "negated", "prompting" where the frame has roles."""
+    return roles(frame).isin(list(CONTROLS))
+
+
+def roles(frame: pd.DataFrame) -> pd.Series:
+    """The role of each row; "steered" or "unsteered" (see `steered`) where the frame has no column role."""
     if "role" in frame.columns:
-        return frame["role"] == "random"
-    return pd.Series(False, index=frame.index)
+        return frame["role"]
+    return steered(frame).map({True: "steered", False: "unsteered"})
 
 
 def _some(values: list[Any], limit: int = 4) -> str:

@@ -116,7 +116,7 @@ def completions_side_by_side(
     `frame`, one row per completion as `generate` gives it: label, prompt, sample, completion; optional condition
     (whose layers and coefficients are added to labels that would be alike), coeff, layer (to know the baseline),
     n_tokens. `labels` chooses the columns and their order; by default all of up to 3 conditions, else the baseline and
-    the condition of the highest metric (the first one without a metric), random controls (role "random") aside. Shown
+    the condition of the best metric (the first one without a metric), controls (column role) aside. Shown
     are the first `n` sample numbers, never the best ones; the headings give the metric over ALL of a condition's rows.
     Raises SteerlensError for missing columns, 0 rows, unknown labels or two rows for one sample.
     """
@@ -138,7 +138,8 @@ def completions_side_by_side(
             best = _best(data, metric)
             labels = [*base[:1], best]
             rivals = data.loc[~data["baseline"] & ~data["control"], "label"].nunique()
-            remark = f"; “{best}” has the highest mean of {rivals} conditions" if metric else ""
+            end = "lowest" if metric is not None and metric.better == "lower" else "highest"
+            remark = f"; “{best}” has the {end} mean of {rivals} conditions" if metric else ""
     unknown = [label for label in labels if label not in present]
     if unknown or not labels:
         raise SteerlensError(
@@ -169,7 +170,8 @@ def _best(data: pd.DataFrame, metric: Metric | None) -> str:
     rows = rows if len(rows) else data
     if metric is None or rows["value"].isna().all():
         return str(rows["label"].iloc[0])
-    return str(rows.groupby("label", sort=False)["value"].mean().idxmax())
+    means = rows.groupby("label", sort=False)["value"].mean()
+    return str(means.idxmin() if metric.better == "lower" else means.idxmax())
 
 
 def _note(rows: pd.DataFrame, metric: Metric | None) -> str:

@@ -1,5 +1,6 @@
 """Figures of a sweep: the metric against the layer, and over layer and coefficient."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -8,7 +9,7 @@ import plotly.graph_objects as go
 
 from steerlens.errors import SteerlensError
 from steerlens.figures import theme
-from steerlens.figures.columns import choose, control, one_each, require, steered
+from steerlens.figures.columns import choose, control, one_each, require, roles, steered
 from steerlens.figures.intervals import axis_title, error_bars, interval_band, tick_format, value_lines, value_text
 
 
@@ -19,7 +20,7 @@ def layer_sweep(
     by: str | None = None,
     interval: Literal["auto", "band", "bars"] = "auto",
     mark_layer: int | None = None,
-    mark_best: bool = True,
+    mark_best: bool | Sequence[int] = True,
     remark: str = "",
     title: str | None = None,
 ) -> go.Figure:
@@ -28,23 +29,26 @@ def layer_sweep(
     `summary`, one row per condition and metric: layer (NA for the baseline), coeff, metric (str), kind ("share",
     "mean", or a unit such as "nats"), mean, low, high; optional placement, n, label. Several metrics are drawn one
     above the other; `metric` chooses one. Lines are coefficients, times placements if there are several, times the
-    values of the column `by` if named. With the optional column role, rows of role "random" (random vectors of equal
-    norm) become a thin dotted line in the colour of their coefficient, "unsteered" the baseline. NaN in mean is a gap,
-    NaN in low or high means no interval is drawn there. Rows with coefficient 0 and no layer are the baseline; steered
-    rows without a layer (vectors at several layers) are dotted horizontal lines. `interval="auto"` draws bands for up
-    to 3 lines and bars for more. `mark_layer` draws a vertical line; `mark_best` writes the largest mean at its
-    point (of one metric); `remark` ends the subtitle. Raises SteerlensError for missing columns, 0 rows, or two rows
-    at one place of a line.
+    values of the column `by` if named. With the optional column role, rows of role "random", "shuffled" and "negated"
+    become thin broken lines in the colour of their coefficient (of the vector that is negated), "prompting" a
+    horizontal line, "unsteered" the baseline. NaN in mean is a gap, NaN in low or high means no interval is drawn
+    there. Rows with coefficient 0 and no layer are the baseline; steered rows without a layer (vectors at several
+    layers) are dotted horizontal lines. `interval="auto"` draws bands for up to 3 lines and bars for more.
+    `mark_layer` draws a vertical line; `mark_best` writes the best mean of one metric at its point (the smallest where
+    the optional column better says "lower"), of all steered rows or of the conditions with the given numbers;
+    `remark` ends the subtitle. Raises SteerlensError for missing columns, 0 rows, or two rows at one place of a line.
     """
     name = "layer_sweep"
     frame = require(summary, name, text=["metric", "kind"], numbers=["coeff"], gaps=["layer", "mean", "low", "high"])
     if metric is not None:
         frame = choose(frame, name, "metric", metric)
     metrics = list(frame["metric"].drop_duplicates())
-    frame["baseline"], frame["control"] = ~steered(frame), control(frame)
+    frame["role"] = roles(frame)
+    frame["baseline"], frame["words"] = frame["role"] == "unsteered", frame["role"] == "prompting"
+    frame["coeff"] = frame["coeff"].where(frame["role"] != "negated", -frame["coeff"])
     lines = _lines(frame, by)
     placed = frame[~frame["baseline"] & frame["layer"].notna()]
-    one_each(placed, name, ["metric", "line", "control", "layer"])
+    one_each(placed, name, ["metric", "line", "role", "layer"])
     layers = sorted(int(layer) for layer in placed["layer"].unique()) or [0]
     bands = interval == "band" or (interval == "auto" and len(lines) <= 3)
     rows = len(metrics)
@@ -64,15 +68,20 @@ def layer_sweep(
         for index, base in enumerate(part[part["baseline"]].itertuples()):
             first = row == 1 and index == 0
             _horizontal(figure, base, kind, ends, row, "unsteered", theme.BASELINE, "dash", legend=first)
+        for index, told in enumerate(part[part["words"]].itertuples()):
+            first = row == 1 and index == 0
+            _horizontal(figure, told, kind, ends, row, "prompting", theme.INK, "longdashdot", legend=first)
         for position, line in enumerate(lines):
-            both = part[(part["line"] == line) & ~part["baseline"]].sort_values("layer")
+            both = part[(part["line"] == line) & ~part["baseline"] & ~part["words"]].sort_values("layer")
             symbol, legend = theme.SYMBOLS[position % len(theme.SYMBOLS)], row == 1
             for spread in both[both["layer"].isna()].itertuples():
                 _horizontal(figure, spread, kind, ends, row, line, colours[line], "dot", legend=legend)
             both = both[both["layer"].notna()]
-            if both["control"].any():
-                _control_line(figure, both[both["control"]], kind, line, colours[line], row=row, legend=legend)
-            own = both[~both["control"]]
+            for role in _CONTROL_LINES:
+                other = both[both["role"] == role]
+                if len(other):
+                    _control_line(figure, other, kind, line, colours[line], role=role, row=row, legend=legend)
+            own = both[~both["role"].isin(list(_CONTROL_LINES))]
             if len(own):
                 _line(figure, own, kind, line, colours[line], symbol, row=row, band=bands, legend=legend)
         named = theme.escape(axis_title(one, kind))
@@ -83,7 +92,8 @@ def layer_sweep(
     figure.update_xaxes(**theme.layer_ticks(layers))
     figure.update_xaxes(title_text="layer whose input is steered", row=rows, col=1)
     if rows == 1 and mark_best:
-        _mark_best(figure, placed[~placed["control"]])
+        own = placed[~control(placed)]
+        _mark_best(figure, own if mark_best is True else own[own["condition"].isin(list(mark_best))])
     return figure
 
 
@@ -91,12 +101,12 @@ def layer_coefficient_heatmap(
     summary: pd.DataFrame,
     *,
     metric: str | None = None,
-    role: Literal["steered", "random"] = "steered",
+    role: Literal["steered", "random", "shuffled", "negated"] = "steered",
     title: str | None = None,
 ) -> go.Figure:
     """Heat map of one metric over layer (across) and coefficient (up), its value in each cell where there is room.
 
-    `summary` as for `layer_sweep`, one placement; `role="random"` draws the random controls instead. The baseline, if
+    `summary` as for `layer_sweep`, one placement; `role=` draws controls instead. The baseline, if
     there, is the row of coefficient 0: the same at every layer, being no injection at all. NaN means are empty cells.
     Raises SteerlensError for missing columns, 0 rows, no steered row with a layer, several metrics without `metric=`,
     or two rows for one cell.
@@ -105,7 +115,7 @@ def layer_coefficient_heatmap(
     frame = require(summary, name, text=["metric", "kind"], numbers=["coeff"], gaps=["layer", "mean", "low", "high"])
     frame = choose(frame, name, "metric", metric)
     mask = steered(frame)
-    wanted = control(frame) if role == "random" else mask & ~control(frame)
+    wanted = mask & ~control(frame) if role == "steered" else roles(frame) == role
     cells, base = frame[wanted & frame["layer"].notna()], frame[~mask]
     if cells.empty:
         raise SteerlensError(f"{name}: no {role} row has a layer; a heat map needs conditions at single layers")
@@ -162,9 +172,13 @@ def layer_coefficient_heatmap(
     return figure
 
 
+_CONTROL_LINES = {"random": "dot", "shuffled": "dashdot", "negated": "dash"}
+_CONTROL_NAMES = {"random": "random vector", "shuffled": "shuffled contrast", "negated": "negated"}
+
+
 def _lines(frame: pd.DataFrame, by: str | None) -> list[str]:
     """Names of the lines in drawing order; puts the column `line` into the frame."""
-    rows = frame[~frame["baseline"]]
+    rows = frame[~frame["baseline"] & ~frame["words"]]
     by = None if by == "role" else by  # roles are told apart as it is
     if by is not None and by not in frame.columns:
         raise SteerlensError(f"layer_sweep: by={by!r} names no column of the frame; it has {', '.join(frame.columns)}")
@@ -177,7 +191,7 @@ def _lines(frame: pd.DataFrame, by: str | None) -> list[str]:
     for column in extra:
         names = names + " · " + frame[column].map(str)
     frame["line"] = names
-    order = frame[~frame["baseline"]].sort_values([*extra[:1], "coeff", *extra[1:]])
+    order = frame.loc[rows.index].sort_values([*extra[:1], "coeff", *extra[1:]])
     return list(order["line"].drop_duplicates())
 
 
@@ -222,10 +236,10 @@ def _line(
 
 
 def _control_line(
-    figure: go.Figure, own: pd.DataFrame, kind: str, name: str, colour: str, *, row: int, legend: bool
+    figure: go.Figure, own: pd.DataFrame, kind: str, name: str, colour: str, *, role: str, row: int, legend: bool
 ) -> None:
-    """The random vectors of one coefficient: thin, without a band, so that it stays behind the real one."""
-    named = f"{name}, random vector"
+    """The controls beside one coefficient: thin, without a band, so that it stays behind the real one."""
+    named = f"{name}, {_CONTROL_NAMES[role]}"
     figure.add_trace(
         go.Scatter(
             x=own["layer"],
@@ -234,7 +248,7 @@ def _control_line(
             name=theme.escape(named.removeprefix("coefficient ")),
             legendgroup=theme.escape(named),
             showlegend=legend,
-            line={"color": colour, "width": 1.75, "dash": "dot"},
+            line={"color": colour, "width": 1.75, "dash": _CONTROL_LINES[role]},
             hovertext=[_hover(f"layer {entry.layer:.0f}", named, entry, kind) for entry in own.itertuples()],
             hovertemplate="%{hovertext}<extra></extra>",
         ),
@@ -265,7 +279,8 @@ def _horizontal(
         )
     # Many points rather than two: hover finds points, and the line should answer wherever it is touched.
     x = np.linspace(*ends, 41)
-    text = _hover(name, "no injection" if name == "unsteered" else "vectors at several layers", entry, kind)
+    what = {"unsteered": "no injection", "prompting": "words in place of a vector"}
+    text = _hover(name, what.get(name, "vectors at several layers"), entry, kind)
     figure.add_trace(
         go.Scatter(
             x=x,
@@ -316,7 +331,8 @@ def _y_axis(part: pd.DataFrame, kind: str) -> dict[str, Any]:
 def _mark_best(figure: go.Figure, placed: pd.DataFrame) -> None:
     if placed["mean"].isna().all():
         return
-    best = placed.loc[placed["mean"].idxmax()]
+    lower = "better" in placed.columns and (placed["better"] == "lower").all()
+    best = placed.loc[placed["mean"].idxmin() if lower else placed["mean"].idxmax()]
     figure.add_annotation(
         x=best["layer"],
         y=best["mean"],

@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from steerlens.errors import SteerlensError
 from steerlens.figures import theme
-from steerlens.figures.columns import control, require, steered
+from steerlens.figures.columns import require, roles
 from steerlens.figures.intervals import error_bars
 from steerlens.measures.statistics import pareto_front
 
@@ -23,28 +23,30 @@ def effect_against_damage(
     damage: str = "damage",
     effect_title: str | None = None,
     damage_title: str | None = None,
+    better: Literal["higher", "lower"] = "higher",
     title: str | None = None,
 ) -> go.Figure:
     """Scatter of what steering achieved against what it broke, the Pareto front joined by a line.
 
     `frame`, one row per condition: label (str), layer (NA for the baseline), coeff, and the two columns that `effect`
-    (more is better) and `damage` (less is better) name; optional `<effect>_low`, `<effect>_high`, `<damage>_low`,
-    `<damage>_high` are drawn as bars. The titles name axes with their units and default to the column names. Colour is
-    the layer, shape the coefficient (one shape beyond 6 coefficients), an open grey circle the baseline, open shapes
-    random controls (optional column role). Rows with NaN in effect or damage are left out. Raises SteerlensError for
-    missing columns, 0 rows, or nothing left.
+    (`better` says which way is success) and `damage` (less is better) name; optional `<effect>_low`, `<effect>_high`,
+    `<damage>_low`, `<damage>_high` are drawn as bars. The titles name axes with their units and default to the column
+    names. Colour is the layer, shape the coefficient (one shape beyond 6 coefficients), an open grey circle the
+    baseline, a star prompting, open and dotted shapes other controls (optional column role). Rows with NaN in effect or
+    damage are left out. Raises SteerlensError for missing columns, 0 rows, or nothing left.
     """
     name = "effect_against_damage"
     data = require(frame, name, text=["label"], numbers=["coeff"], gaps=["layer", effect, damage])
     data = data[data[effect].notna() & data[damage].notna()].reset_index(drop=True)
     if data.empty:
         raise SteerlensError(f"{name}: every row has NaN in {effect!r} or {damage!r}; nothing is left to draw")
-    data["front"] = pareto_front(data[effect], data[damage])
-    data["baseline"] = ~steered(data)
+    data["front"] = pareto_front(data[effect] * (1 if better == "higher" else -1), data[damage])
+    data["role"] = roles(data)
     x_title, y_title = damage_title or damage, effect_title or effect
     figure = theme.new_figure(
         title or "Effect against damage",
-        "up and to the left is better; the line joins conditions that no other beats on both",
+        f"{'up' if better == 'higher' else 'down'} and to the left is better; "
+        "the line joins conditions that no other beats on both",
         height=560,
     )
     front = data[data["front"]].sort_values([damage, effect])
@@ -58,40 +60,46 @@ def effect_against_damage(
             hoverinfo="skip",
         )
     )
-    points = data[~data["baseline"]].assign(control=control(data))
+    points = data[~data["role"].isin(["unsteered", "prompting"])]
     known = points["layer"].notna().any()
     layers = (points["layer"].min(), points["layer"].max()) if known else (0, 1)
     hover = functools.partial(_damage_hover, effect=effect, damage=damage, x_title=x_title, y_title=y_title)
     figure.add_traces(_condition_traces(points, effect, damage, hover, first_layer=layers[0]))
-    base = data[data["baseline"]]
-    if len(base):
-        figure.add_trace(
-            go.Scatter(
-                x=base[damage],
-                y=base[effect],
-                mode="markers",
-                name="unsteered",
-                marker={"symbol": "circle-open", "size": 12, "color": theme.BASELINE, "line": {"width": 2}},
-                hovertext=[hover(row) for _, row in base.iterrows()],
-                hovertemplate="%{hovertext}<extra></extra>",
+    for role, symbol in (("prompting", "star"), ("unsteered", "circle-open")):
+        base = data[data["role"] == role]
+        if len(base):
+            figure.add_trace(
+                go.Scatter(
+                    x=base[damage],
+                    y=base[effect],
+                    mode="markers",
+                    name=role,
+                    marker={"symbol": symbol, "size": 12, "color": theme.BASELINE, "line": {"width": 2}},
+                    hovertext=[hover(row) for _, row in base.iterrows()],
+                    hovertemplate="%{hovertext}<extra></extra>",
+                )
             )
-        )
     figure.update_layout(coloraxis=_layer_colours(*layers), legend={"title": {"text": "coefficient"}}, margin_b=150)
     figure.update_xaxes(title_text=theme.escape(x_title), showgrid=True)
     figure.update_yaxes(title_text=theme.escape(y_title))
     return figure
 
 
+_SHAPES = {"random": "-open", "shuffled": "-dot", "negated": "-open-dot"}
+_NAMES = {"random": ", random vector", "shuffled": ", shuffled contrast", "negated": ", negated vector"}
+
+
 def _condition_traces(
     points: pd.DataFrame, effect: str, damage: str, hover: Callable[[pd.Series], str], *, first_layer: float
 ) -> list[go.Scatter]:
-    """The steered and random conditions, one trace for each coefficient, and a legend of their shapes."""
+    """The steered conditions and their controls, one trace for each coefficient, and a legend of their shapes."""
     coefficients = sorted(points["coeff"].unique())
     shapes = dict(zip(coefficients, itertools.cycle(theme.SYMBOLS), strict=False))
     many = len(coefficients) > len(theme.SYMBOLS)
     traces = []
-    for (coeff, is_control), group in points.groupby(["coeff", "control"], sort=True):
+    for (coeff, role), group in points.groupby(["coeff", "role"], sort=True):
         shape = "circle" if many else shapes[coeff]
+        shape += _SHAPES.get(str(role), "")
         traces.append(
             go.Scatter(
                 x=group[damage],
@@ -99,7 +107,7 @@ def _condition_traces(
                 mode="markers",
                 showlegend=False,
                 marker={
-                    "symbol": f"{shape}-open" if is_control else shape,
+                    "symbol": shape,
                     "size": np.where(group["front"], 12, 8),
                     "color": group["layer"].fillna(first_layer),
                     "coloraxis": "coloraxis",
@@ -113,8 +121,8 @@ def _condition_traces(
             )
         )
         if not many:  # the points take the colour of their layer, so the legend needs a mark of its own
-            mark = {"symbol": f"{shape}-open" if is_control else shape, "size": 10, "color": theme.INK}
-            named = theme.number(coeff) + (", random vector" if is_control else "")
+            mark = {"symbol": shape, "size": 10, "color": theme.INK}
+            named = theme.number(coeff) + _NAMES.get(str(role), "")
             traces.append(go.Scatter(x=[None], y=[None], mode="markers", marker=mark, name=named))
     return traces
 

@@ -9,8 +9,9 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from steerlens.errors import SteerlensError
+from steerlens.measures.findings import differing
 from steerlens.measures.measuring import lost, measured, texts_of
-from steerlens.measures.metrics import repetition
+from steerlens.measures.metrics import Better, repetition
 from steerlens.measures.statistics import mean_interval, metric_interval, pareto_front
 
 MARGIN = 1.0
@@ -42,13 +43,28 @@ def fluent(frame: pd.DataFrame, *, margin: float = MARGIN) -> Bool[np.ndarray, "
     return (frame["surprise"] <= limit + margin).to_numpy()
 
 
-def success(frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"], *, margin: float = MARGIN) -> pd.Series:
-    """What counts as success of each completion: a share's 1 only where the text is fluent too; a mean as it is."""
-    return frame[metric] if kind == "mean" else frame[metric] * fluent(frame, margin=margin)
+def success(
+    frame: pd.DataFrame,
+    metric: str,
+    kind: Literal["share", "mean"],
+    *,
+    margin: float = MARGIN,
+    better: Better = "higher",
+) -> pd.Series:
+    """What counts as success of each completion: a share's 1 (or 0, where lower is better) only where the text is
+    fluent too; a mean as it is."""
+    if kind == "mean":
+        return frame[metric]
+    return (frame[metric] if better == "higher" else 1 - frame[metric]) * fluent(frame, margin=margin)
 
 
 def effects(
-    frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"], *, margin: float = MARGIN
+    frame: pd.DataFrame,
+    metric: str,
+    kind: Literal["share", "mean"],
+    *,
+    margin: float = MARGIN,
+    better: Better = "higher",
 ) -> pd.DataFrame:
     """One row per condition: the effect, its damage, and both together, with 95 % intervals.
 
@@ -56,18 +72,19 @@ def effects(
         frame: completions as `sweep` gives them, with column surprise.
         metric, kind: the column of the effect, and whether it is a share or a mean.
         margin: see `fluent`.
+        better: which way of the metric is success.
 
     Returns:
         Columns: condition, label, role, layer, coeff, placement, n; effect (of `metric`); surprise (nats per token
         under the unsteered model) and extra_surprise (above the unsteered mean); repetition; ended (share that reached
         end of text); fluent (share); success (on topic AND fluent; for a mean metric the metric), each of effect,
-        surprise, success with _low and _high; front and knee (steered conditions only, see `front_and_knee`).
-        NaN where steering overflowed the model.
+        surprise, success with _low and _high; front and knee (steered conditions only, see `front_and_knee`; there is
+        no knee among conditions that do not differ from their controls). NaN where steering overflowed the model.
     """
     gone = lost(frame)
     data = frame.assign(
         _fluent=pd.Series(fluent(frame, margin=margin), frame.index).astype(float).mask(gone),
-        _success=success(frame, metric, kind, margin=margin),
+        _success=success(frame, metric, kind, margin=margin, better=better),
         _repetition=measured(repetition(), texts_of(frame)),
         _ended=frame["finished"].astype(float).mask(gone),
     )
@@ -92,30 +109,41 @@ def effects(
     steered = (table["role"] == "steered").to_numpy()
     table["front"], table["knee"] = False, False
     if steered.any():
-        front, knee = front_and_knee(table["effect"].to_numpy()[steered], table["surprise"].to_numpy()[steered])
+        way = 1 if better == "higher" else -1
+        real = table["condition"].isin(differing(frame, metric, kind, better=better)).to_numpy()[steered]
+        gain, cost = way * table["effect"].to_numpy()[steered], table["surprise"].to_numpy()[steered]
+        front, knee = front_and_knee(gain, cost, real=real)
         table.loc[steered, "front"], table.loc[steered, "knee"] = front, knee
     return table
 
 
 def front_and_knee(
-    effect: Float[np.ndarray, " condition"], damage: Float[np.ndarray, " condition"]
+    effect: Float[np.ndarray, " condition"],
+    damage: Float[np.ndarray, " condition"],
+    *,
+    real: Bool[np.ndarray, " condition"] | None = None,
 ) -> tuple[Bool[np.ndarray, " condition"], Bool[np.ndarray, " condition"]]:
     """The Pareto front of effect against damage, and its knee: the point farthest above the line between its ends.
 
     Both axes are scaled to the front's own range. A front of one or two points has its knee where the effect is
     largest for its damage: at the first point that reaches the largest effect.
+
+    Args:
+        real: which conditions have an effect at all: the knee is one of those, or there is none. By default all.
     """
     front = pareto_front(effect, damage)
     knee = np.zeros(front.size, dtype=bool)
     on = np.flatnonzero(front)
-    if not on.size:
+    allowed = np.ones(on.size, dtype=bool) if real is None else real[on]
+    if not allowed.any():
         return front, knee
     gain, cost = effect[on], damage[on]
     width, height = np.ptp(cost), np.ptp(gain)
+    largest = on[np.argmax(np.where(allowed, gain, -np.inf))]
     if width == 0 or height == 0:
-        knee[on[np.argmax(gain)]] = True
+        knee[largest] = True
         return front, knee
-    above = (gain - gain.min()) / height - (cost - cost.min()) / width
+    above = np.where(allowed, (gain - gain.min()) / height - (cost - cost.min()) / width, -np.inf)
     # The ends of the chord lie at 0; where nothing rises above it, the largest effect is the answer.
-    knee[on[np.argmax(above)] if above.max() > 0 else on[np.argmax(gain)]] = True
+    knee[on[np.argmax(above)] if above.max() > 0 else largest] = True
     return front, knee

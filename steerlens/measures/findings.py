@@ -7,13 +7,15 @@ from typing import Literal
 
 import pandas as pd
 
-from steerlens.measures.pairing import PAIR, holm, paired_by_sample
-from steerlens.measures.verdicts import LEVEL
+from steerlens.measures.metrics import Better
+from steerlens.measures.pairing import LEVEL, PAIR, holm, paired_by_sample
 
 NOTHING = "no effect found"
 
 
-def differing(frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"]) -> list[int]:
+def differing(
+    frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"], *, better: Better | None = None
+) -> list[int]:
     """The numbers of the steered conditions in which the metric differs from its controls.
 
     That is from the unsteered completions and, where there are any, from those with the random vector of the same
@@ -23,14 +25,17 @@ def differing(frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"]) 
     Args:
         frame: one row per completion: condition, role ("unsteered", "steered", "random"), layer, coeff, prompt, sample
             and the column `metric`.
+        better: count only those that differ this way from unsteered; by default either way.
     """
     data = frame[["condition", "role", "layer", "coeff", *PAIR, metric]].dropna(subset=[metric])
     base, random = data[data["role"] == "unsteered"], data[data["role"] == "random"]
     groups = dict(list(data[data["role"] == "steered"].groupby("condition", sort=False)))
     if not groups or base.empty:
         return []
-    from_base = holm([paired_by_sample(rows, base, metric, kind).p_value for rows in groups.values()])
-    found = {number for number, p in zip(groups, from_base, strict=True) if p < LEVEL}
+    gains = [paired_by_sample(rows, base, metric, kind) for rows in groups.values()]
+    from_base = holm([one.p_value for one in gains])
+    wanted = [better is None or one.estimate * (1 if better == "higher" else -1) > 0 for one in gains]
+    found = {number for number, p, right in zip(groups, from_base, wanted, strict=True) if p < LEVEL and right}
     if len(random):
         controls = dict(list(random.groupby(["layer", "coeff"], dropna=False)))
         own = [controls.get((rows["layer"].iloc[0], rows["coeff"].iloc[0])) for rows in groups.values()]

@@ -19,6 +19,8 @@ from steerlens.errors import SteerlensError
 
 Completions: TypeAlias = Sequence[str] | pd.Series
 Kind = Literal["share", "mean"]
+Better = Literal["higher", "lower"]
+"""Which way of a metric is success: that of most is up, that of toxic words, say, is down."""
 
 # "weddings" is the list of the ActAdd paper (Turner et al., arXiv 2308.10248); the others are made in its manner.
 TOPICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -120,6 +122,7 @@ class Metric:
 
     `function` takes a sequence of n completions and gives n floats: 0 or 1 for kind "share", any number for kind
     "mean", NaN where the metric is not defined for a completion. `marked` are the words that figures highlight.
+    `better` says which way is success: what is called the best, the front, and verdicts go by it.
     Calling the metric calls the function and checks what comes back.
     """
 
@@ -127,8 +130,10 @@ class Metric:
     kind: Kind
     function: Callable[[list[str]], Float[np.ndarray, " completion"]]
     marked: tuple[str, ...] = ()
+    better: Better = "higher"
 
     def __post_init__(self) -> None:
+        choice("better", self.better, ("higher", "lower"))
         if not isinstance(self.kind, str) or self.kind not in ("share", "mean"):
             raise SteerlensError(f'metric kind {shown(self.kind)} is unknown; use "share" or "mean"')
         if not read_text("a metric's name", self.name).strip():
@@ -161,39 +166,41 @@ class Metric:
         return spans(text, self.marked)
 
 
-def words(*words: str, name: str | None = None, literal: bool = False) -> Metric:
+def words(*words: str, name: str | None = None, literal: bool = False, better: Better = "higher") -> Metric:
     """Share of completions that contain any of the words: whole words, upper and lower case alike.
 
     ONE word that names a list in `TOPICS` means that whole list: `words("weddings")` counts wedding, bride, married …
     Two or more words, or `literal=True`, are taken as they stand: `words("cat", "dog")`, `words("war", literal=True)`.
     `topic(...)` takes nothing but a list name. A word may hold several ("civil war": any white space between).
     Hyphens, apostrophes and underscores end a word, so "dog" is found in "dog's" and "_dog_", not in "dogs" or
-    "dogma".
+    "dogma". `better="lower"` where the words are to go away.
     """
     chosen, default = _chosen(words, literal)
-    return Metric(_named(name, default), "share", _ContainsAny(chosen), marked=chosen)
+    return Metric(_named(name, default), "share", _ContainsAny(chosen), chosen, better)
 
 
-def topic(topic: str, *, name: str | None = None) -> Metric:
+def topic(topic: str, *, name: str | None = None, better: Better = "higher") -> Metric:
     """Share of completions with a word of the list `TOPICS[topic]`; an unknown name is a SteerlensError."""
     if not isinstance(topic, str) or topic not in TOPICS:
         near = difflib.get_close_matches(str(topic), TOPICS, n=3, cutoff=0.5) or sorted(TOPICS)
         raise SteerlensError(
             f"topic {shown(topic)} is unknown; use one of {', '.join(near)}, or words(...) with your own words"
         )
-    return words(*TOPICS[topic], name=_named(name, topic), literal=True)
+    return words(*TOPICS[topic], name=_named(name, topic), literal=True, better=better)
 
 
-def word_count(*words: str, name: str | None = None, literal: bool = False) -> Metric:
+def word_count(*words: str, name: str | None = None, literal: bool = False, better: Better = "higher") -> Metric:
     """Mean number of the given words per completion, repeats counted; words and lists are chosen as in `words`."""
     chosen, default = _chosen(words, literal)
-    return Metric(_named(name, f"{default} count"), "mean", _CountWords(chosen), marked=chosen)
+    return Metric(_named(name, f"{default} count"), "mean", _CountWords(chosen), chosen, better)
 
 
-def length(unit: Literal["words", "characters"] = "words", *, name: str | None = None) -> Metric:
+def length(
+    unit: Literal["words", "characters"] = "words", *, name: str | None = None, better: Better = "higher"
+) -> Metric:
     """Mean length of a completion in words or characters (tokens are the column n_tokens of the frame)."""
     choice("unit", unit, ("words", "characters"))
-    return Metric(_named(name, f"length in {unit}"), "mean", _Length(unit))
+    return Metric(_named(name, f"length in {unit}"), "mean", _Length(unit), better=better)
 
 
 def distinct_n(n: int = 2, *, name: str | None = None) -> Metric:
@@ -211,7 +218,7 @@ def repetition(window: int = 16, *, name: str | None = None) -> Metric:
     NaN for completions without a word. Source: Welleck et al. 2020 (rep/l), on words in place of tokens.
     """
     window = whole_number("window", window, least=1)
-    return Metric(_named(name, "repetition"), "mean", _Repetition(window))
+    return Metric(_named(name, "repetition"), "mean", _Repetition(window), better="lower")
 
 
 def spans(text: str, words: Iterable[str]) -> list[tuple[int, int]]:

@@ -14,6 +14,8 @@ from steerlens.measures.statistics import PairedDifference, paired_difference
 
 PAIR = ["prompt", "sample"]
 """What two completions share that drew the same random numbers."""
+LEVEL = 0.05
+"""Of the corrected p-value below which a difference is taken for real."""
 
 
 def paired_by_sample(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -10,53 +11,64 @@ from typing import Literal
 import pandas as pd
 
 from steerlens.measures.damage import MARGIN, effects, fluent, success
+from steerlens.measures.findings import NOTHING
 from steerlens.measures.measuring import lost
-from steerlens.measures.pairing import PAIR, holm, paired_by_sample
+from steerlens.measures.metrics import Better
+from steerlens.measures.pairing import LEVEL, PAIR, holm, paired_by_sample
 from steerlens.measures.statistics import PairedDifference
+from steerlens.measures.summaries import CONTROLS, is_control_of
 
 WORKS = "works"
 LESS_THAN_PROMPTING = "works, but less than prompting"
 NO_BETTER_THAN_RANDOM = "no better than random"
 BREAKS = "breaks the text"
-NO_EFFECT = "no effect found"
+NO_EFFECT = NOTHING
 OVERFLOWS = "overflows"
 TOO_FEW = "too few samples to say"
 
-LEVEL = 0.05
-"""Of the corrected p-value below which a difference is taken for real."""
 SMALLEST = 0.05
 """A share's difference that is smaller is no effect worth finding."""
 _POWER = 0.8
 
 
 def verdicts(
-    frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"], *, margin: float = MARGIN
+    frame: pd.DataFrame,
+    metric: str,
+    kind: Literal["share", "mean"],
+    *,
+    margin: float = MARGIN,
+    better: Better = "higher",
 ) -> pd.DataFrame:
     """One row per steered condition: what can be said about it.
 
     Success is on topic AND fluent (`steerlens.measures.damage.success`). Completions are paired by prompt and sample
-    number with the unsteered ones, the random vector of the same layer and coefficient, and prompting, as far as the
-    frame has them (roles "unsteered", "random", "prompting"). P-values are corrected for the number of steered
-    conditions (Holm 1979).
+    number with the unsteered ones, the controls beside the condition, and prompting, as far as the frame has them
+    (roles "unsteered", "random", "shuffled", "negated", "prompting"; of several wordings, the most successful).
+    P-values are corrected for the number of steered conditions (Holm 1979).
+
+    Args:
+        better: which way of the metric is success; for a share, "lower" counts completions without it.
 
     Returns:
         Columns: condition, label, layer, coeff, placement; difference (of success from unsteered) with difference_low
-        and difference_high (95 %, not corrected), p (corrected); over_random (difference from the random vector, NaN
-        without); verdict; more (further samples per prompt after which a difference of this size would show with 80 %
-        power; <NA> unless there are too few samples); why (the sentence behind the verdict).
+        and difference_high (95 %, not corrected), p (corrected); over_random, over_prompting (differences from these,
+        NaN without); verdict; more (further samples per prompt after which a difference of this size would show with
+        80 % power; <NA> unless there are too few samples); why (the sentence behind the verdict).
 
-    The verdicts: "works" (more success than unsteered, and than random where that was run); "works, but less than
-    prompting"; "no better than random"; "breaks the text" (on topic more often, but not in fluent text, or less than
-    half as often fluent as unsteered); "overflows" (no logits, so no text: every number is NaN); "no effect
-    found" (the interval leaves out a difference of 5 points); "too few samples to say".
+    The verdicts: "works" (more success than unsteered, and than every control that was run); "works, but less than
+    prompting"; "no better than random" (nor than another vector of its length: shuffled, negated); "breaks the text"
+    (on topic more often, but not in fluent text, or less than half as often fluent as unsteered); "overflows" (no
+    logits, so no text: every number is NaN); "no effect found" (the interval leaves out a difference of 5 points); "too
+    few samples to say".
     """
     data = frame.assign(
-        _success=success(frame, metric, kind, margin=margin),
+        _success=success(frame, metric, kind, margin=margin, better=better),
         _fluent=fluent(frame, margin=margin).astype(float),
         _lost=lost(frame),
     ).drop_duplicates(["condition", *PAIR])
-    base, prompting = data[data["role"] == "unsteered"], data[data["role"] == "prompting"]
-    random = data[data["role"] == "random"]
+    base = data[data["role"] == "unsteered"]
+    way = 1 if better == "higher" else -1
+    prompting = _best_words(data[data["role"] == "prompting"], way if kind == "mean" else 1)
     groups = [group for _, group in data[data["role"] == "steered"].groupby("condition", sort=False)]
     gains = [paired_by_sample(group, base, "_success", kind) for group in groups]
     on_topic = [paired_by_sample(group, base, metric, kind) for group in groups]
@@ -64,14 +76,19 @@ def verdicts(
     rows = []
     for group, gain, topic, p, topic_p in zip(groups, gains, on_topic, *corrected, strict=True):
         first = group.iloc[0]
-        control = random[(random["layer"] == first["layer"]) & (random["coeff"] == first["coeff"])]
+        beside = {
+            role: _compared(group, data[is_control_of(data, first, role)], kind)
+            for role in CONTROLS
+            if role != "prompting"
+        }
         seen = _Seen(
             kind=kind,
+            way=way,
             gain=gain,
             p=p,
             on_topic=topic,
             on_topic_p=topic_p,
-            over_random=_compared(group, control, kind),
+            over={role: one for role, one in beside.items() if one is not None},
             over_prompting=_compared(group, prompting, kind),
             lost=float(group["_lost"].mean()),
             fluent=float(group["_fluent"].mean()),
@@ -85,19 +102,25 @@ def verdicts(
                 "difference_low": gain.low,
                 "difference_high": gain.high,
                 "p": p,
-                "over_random": math.nan if seen.over_random is None else seen.over_random.estimate,
+                "over_random": _estimate(beside["random"]),
+                "over_prompting": _estimate(seen.over_prompting),
                 "verdict": verdict,
                 "more": _more_samples(group, base, kind, tried=len(groups)) if verdict == TOO_FEW else pd.NA,
                 "why": why,
             }
         )
     columns = ["condition", "label", "layer", "coeff", "placement", "difference", "difference_low", "difference_high"]
-    columns += ["p", "over_random", "verdict", "more", "why"]
+    columns += ["p", "over_random", "over_prompting", "verdict", "more", "why"]
     return pd.DataFrame(rows, columns=columns).astype({"layer": "Int64", "more": "Int64"})
 
 
 def judged(
-    frame: pd.DataFrame, metric: str, kind: Literal["share", "mean"], *, margin: float = MARGIN
+    frame: pd.DataFrame,
+    metric: str,
+    kind: Literal["share", "mean"],
+    *,
+    margin: float = MARGIN,
+    better: Better = "higher",
 ) -> pd.DataFrame | None:
     """`effects` with the verdict of each steered condition ("" for others), by condition; None without surprise.
 
@@ -105,21 +128,25 @@ def judged(
     """
     if "surprise" not in frame:
         return None
-    table = effects(frame, metric, kind, margin=margin).set_index("condition")
-    said = verdicts(frame, metric, kind, margin=margin).set_index("condition")
+    table = effects(frame, metric, kind, margin=margin, better=better).set_index("condition")
+    said = verdicts(frame, metric, kind, margin=margin, better=better).set_index("condition")
     return table.assign(**{name: said[name].reindex(table.index).fillna("") for name in ("verdict", "why")})
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is known of one condition; p-values corrected, differences paired."""
+    """What is known of one condition; p-values corrected, differences paired.
+
+    `way` is −1 where a lower metric is better: then falls of a mean, and of the share on topic, are what is wanted.
+    """
 
     kind: str
+    way: int
     gain: PairedDifference
     p: float
     on_topic: PairedDifference
     on_topic_p: float
-    over_random: PairedDifference | None
+    over: Mapping[str, PairedDifference]
     over_prompting: PairedDifference | None
     lost: float
     fluent: float
@@ -130,21 +157,27 @@ class _Seen:
         if self.lost == 1:
             return OVERFLOWS, "steering overflows the model: there is no text; a smaller coefficient may do"
         gain = f"{_points(self.gain, self.kind)} against unsteered"
-        if self.p < LEVEL and self.gain.estimate > 0:
-            random, prompting = self.over_random, self.over_prompting
-            if random is not None and not (random.p_value < LEVEL and random.estimate > 0):
-                return NO_BETTER_THAN_RANDOM, f"{_points(random, self.kind)} against a random vector of equal norm"
-            if prompting is not None and prompting.p_value < LEVEL and prompting.estimate < 0:
-                return LESS_THAN_PROMPTING, f"{_points(prompting, self.kind)} against prompting"
+        if self.p < LEVEL and self._good(self.gain) > 0:
+            for role, control in self.over.items():
+                if not (control.p_value < LEVEL and self._good(control) > 0):
+                    named = f"{'the' if role == 'negated' else 'a'} {CONTROLS[role]}"
+                    return NO_BETTER_THAN_RANDOM, f"{_points(control, self.kind)} against {named}"
+            words = self.over_prompting
+            if words is not None and words.p_value < LEVEL and self._good(words) < 0:
+                return LESS_THAN_PROMPTING, f"{_points(words, self.kind)} against prompting"
             return WORKS, gain
-        if self.kind == "share" and self.on_topic_p < LEVEL and self.on_topic.estimate > 0:
+        if self.kind == "share" and self.on_topic_p < LEVEL and self.way * self.on_topic.estimate > 0:
             more, left = _points(self.on_topic, self.kind), _points(self.gain, self.kind)
-            return BREAKS, f"{more} on topic, but {left} on topic and fluent"
+            return BREAKS, f"{more} on topic, but {left} {'on topic' if self.way > 0 else 'off topic'} and fluent"
         if self.fluent < 0.5 * self.fluent_base:
             return BREAKS, f"{self.fluent:.0%} of the completions are fluent, unsteered {self.fluent_base:.0%}"
         if self.kind == "share" and self.gain.high < SMALLEST:
             return NO_EFFECT, gain
         return TOO_FEW, f"{gain} (p = {self.p:.2g}, corrected)"
+
+    def _good(self, difference: PairedDifference) -> float:
+        """A difference, positive where it is the one that is wanted (success of a share always is)."""
+        return difference.estimate if self.kind == "share" else self.way * difference.estimate
 
 
 def samples_needed(first: float, second: float, *, level: float = LEVEL, power: float = _POWER) -> int:
@@ -177,6 +210,18 @@ def _compared(group: pd.DataFrame, control: pd.DataFrame, kind: Literal["share",
     """The difference of success from a control; None without one, or if it has no value for any of the pairs."""
     found = paired_by_sample(group, control, "_success", kind)
     return found if found.n else None
+
+
+def _best_words(prompting: pd.DataFrame, way: int) -> pd.DataFrame:
+    """Of several wordings, the completions of the most successful one."""
+    if prompting["condition"].nunique() < 2:
+        return prompting
+    means = prompting.groupby("condition")["_success"].mean() * way
+    return prompting[prompting["condition"] == means.idxmax()]
+
+
+def _estimate(difference: PairedDifference | None) -> float:
+    return math.nan if difference is None else difference.estimate
 
 
 def _points(difference: PairedDifference, kind: str) -> str:

@@ -42,6 +42,9 @@ class Planned:
 def run_key(condition: Condition, *, job: str) -> str:
     """32 hexadecimal digits for a condition's completions in a job (see `job_key`): its vectors, layers, placements."""
     digest = hashlib.blake2b(job.encode(), digest_size=16, person=b"steerlens run")
+    if condition.prompting is not None:
+        words = condition.prompting
+        digest.update(json.dumps(["words", words.words, words.system]).encode())
     for injection in condition.injections:
         values = injection.vector.values.detach().cpu().contiguous()
         vector = injection.vector

@@ -1,4 +1,4 @@
-"""`sweep`: a vector at every layer and coefficient, against no steering and against random vectors of equal norm."""
+"""`sweep`: a vector at every layer and coefficient, against no steering, random vectors of equal norm, and words."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import pandas as pd
 
 from steerlens.analysis.strengths import coefficients
-from steerlens.arguments import choice, finite_number, flag, path_to, shown, text
+from steerlens.arguments import finite_number, flag, path_to, shown, text
 from steerlens.engine import Sampling, generate
 from steerlens.engine.sampling_settings import SamplingOptions, chosen_sampling, shows_sampling_options
 from steerlens.errors import SteerlensError
@@ -23,17 +24,11 @@ from steerlens.measures.statistics import metric_interval
 from steerlens.measures.summaries import best_condition, number, subject, unsteered
 from steerlens.measures.verdicts import judged, verdicts
 from steerlens.models import HookedModel, require_model, run_settings
+from steerlens.runs.controls import Controls, read_controls
 from steerlens.runs.parts import Engine, check_engine, complete_in_parts
-from steerlens.steering import (
-    Condition,
-    Injection,
-    Placement,
-    PromptPair,
-    Steering,
-    SteeringVector,
-    random_like,
-)
-from steerlens.steering.layer_vectors import layer_vectors
+from steerlens.runs.planning import Plan, plan_sweep
+from steerlens.steering import ContrastSet, Placement, PromptPair, Steering, SteeringVector
+from steerlens.steering.layer_vectors import is_pairs, layer_vectors
 from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
 from steerlens.steering.random_vectors import Control
 from steerlens.steering.strengths import Strength, read_coeffs
@@ -50,21 +45,24 @@ class Sweep:
 
     Attributes:
         frame: one row per completion: the columns of `generate` (with surprise, unless `damage=False`), `role`
-            ("unsteered", "steered", "random") and one column per metric.
+            ("unsteered", "steered", "random", "shuffled", "negated", "prompting") and one column per metric.
         metrics: the metrics, in the order of their columns.
-        settings: everything needed to repeat it, as plain data.
+        settings: everything needed to repeat it, as plain data; "controls left out" says which controls could not be
+            made, and why.
+        plan: its conditions, by number.
     """
 
     frame: pd.DataFrame
     metrics: tuple[Metric, ...]
     settings: dict[str, Any] = field(default_factory=dict)
+    plan: Plan | None = None
 
     @cached_property
     def summary(self) -> pd.DataFrame:
         """One row per condition and metric, with 95 % intervals.
 
-        Columns: condition, label, role, layer, coeff, placement, metric, kind, n, mean, low, high. Shares have Wilson
-        intervals, means Student-t intervals. The unsteered baseline is a row with layer <NA> and coeff 0.
+        Columns: condition, label, role, layer, coeff, placement, metric, kind, better, n, mean, low, high. Shares have
+        Wilson intervals, means Student-t intervals. The unsteered baseline is a row with layer <NA> and coeff 0.
         """
         rows = []
         keys = ["condition", "label", "role", "layer", "coeff", "placement"]
@@ -77,6 +75,7 @@ class Sweep:
                     | {
                         "metric": metric.name,
                         "kind": metric.kind,
+                        "better": metric.better,
                         "n": interval.n,
                         "mean": interval.mean,
                         "low": interval.low,
@@ -86,7 +85,11 @@ class Sweep:
         return pd.DataFrame(rows).astype({"layer": "Int64"})
 
     def best(self, metric: Metric | str | None = None) -> pd.Series:
-        """The summary row of the steered condition with the largest mean of `metric` (the first metric by default)."""
+        """The summary row of the steered condition with the best mean of `metric` (the first metric by default).
+
+        That is the largest, or the smallest for a metric with `better="lower"`. The best of many is good by chance too:
+        see `verdicts`, and `confirm`.
+        """
         return best_condition(self._of(metric))
 
     def effects(self, metric: Metric | str | None = None, *, margin: float = MARGIN) -> pd.DataFrame:
@@ -98,8 +101,8 @@ class Sweep:
         Raises:
             SteerlensError: the sweep was run with `damage=False`.
         """
-        chosen = self._metric(metric)
-        return effects(self.frame, chosen.column, chosen.kind, margin=finite_number("margin", margin))
+        chosen, margin = self._metric(metric), finite_number("margin", margin)
+        return effects(self.frame, chosen.column, chosen.kind, margin=margin, better=chosen.better)
 
     def front(self, metric: Metric | str | None = None, *, margin: float = MARGIN) -> pd.DataFrame:
         """The steered conditions that no other beats in effect and surprise, by rising surprise; the knee marked."""
@@ -111,13 +114,13 @@ class Sweep:
 
         See `steerlens.measures.verdicts.verdicts` for the columns and the verdicts.
         """
-        chosen = self._metric(metric)
-        return verdicts(self.frame, chosen.column, chosen.kind, margin=finite_number("margin", margin))
+        chosen, margin = self._metric(metric), finite_number("margin", margin)
+        return verdicts(self.frame, chosen.column, chosen.kind, margin=margin, better=chosen.better)
 
     def judged(self, metric: Metric | str | None = None) -> pd.DataFrame | None:
         """`effects` with each condition's verdict, by condition; None for a sweep with `damage=False`."""
         chosen = self._metric(metric)
-        return judged(self.frame, chosen.column, chosen.kind)
+        return judged(self.frame, chosen.column, chosen.kind, better=chosen.better)
 
     def baseline(self, metric: Metric | str | None = None) -> pd.Series:
         """The summary row of the unsteered condition for `metric` (the first metric by default)."""
@@ -127,7 +130,8 @@ class Sweep:
         """`metric` (the first by default) against layer, one line per coefficient, with intervals and the baseline."""
         from steerlens.figures import layer_sweep
 
-        found = bool(differing(self.frame, (one := self._metric(metric)).column, one.kind))
+        one = self._metric(metric)
+        found = differing(self.frame, one.column, one.kind, better=one.better)
         return layer_sweep(self._of(metric), mark_best=found, remark="" if found else NOTHING)
 
     def report(self, path: str | Path, *, command: str | None = None) -> Path:
@@ -151,8 +155,11 @@ class Sweep:
         if not rows.loc[rows["role"] == "steered", "mean"].notna().any():
             return f"{told})"
         best, base = self.best(), self.baseline()
-        where = f"layer {best['layer']}, coefficient {best['coeff']:g}"
-        return f"{told}; highest {self.metrics[0].name} {number(best)} at {where}, unsteered {number(base)})"
+        where, one = f"layer {best['layer']}, coefficient {best['coeff']:g}", self.metrics[0]
+        end = "highest" if one.better == "higher" else "lowest"
+        if not differing(self.frame, one.column, one.kind, better=one.better):
+            told += f"; {NOTHING}"
+        return f"{told}; {end} {one.name} {number(best)} at {where}, unsteered {number(base)})"
 
     def _of(self, metric: Metric | str | None) -> pd.DataFrame:
         return self.summary[self.summary["metric"] == self._metric(metric).name]
@@ -171,7 +178,7 @@ class Sweep:
 @shows_sampling_options(DEFAULT_SAMPLING)
 def sweep(
     model: HookedModel,
-    what: PromptPair | Mapping[int, SteeringVector] | Sequence[SteeringVector],
+    what: PromptPair | Sequence[PromptPair] | ContrastSet | Mapping[int, SteeringVector] | Sequence[SteeringVector],
     prompts: PromptLike | Sequence[PromptLike],
     *,
     layers: Sequence[int] | Literal["all"] = "all",
@@ -179,7 +186,8 @@ def sweep(
     placement: Placement | None = None,
     metrics: Sequence[Metric] = (),
     sampling: Sampling | None = None,
-    control: Control = "random",
+    controls: Controls = ("random", "prompting"),
+    control: Control | EllipsisType = ...,
     damage: bool = True,
     batch_size: int | None = None,
     compile: bool = False,
@@ -191,18 +199,25 @@ def sweep(
     """`n` completions of each prompt for every layer × coefficient and for the unsteered model, measured.
 
     This is the layer experiment of the ActAdd paper (arXiv 2308.10248, section 4.2) with the controls it lacks: every
-    share comes with an interval, and every steered condition with a random vector of the same norm at each position
-    (`control="random"`), which shows whether any push of that size would have done the same.
+    share comes with an interval, and every steered condition with a random vector of the same norm at each position,
+    which shows whether any push of that size would have done the same; and the positive side of the pair is also said
+    in words, with the same decoding and seeds, which shows whether asking would have done the same (it often does
+    better: AxBench, arXiv 2501.17148).
 
     Args:
         prompts: one prompt or several: texts, chats, token ids. One that is given twice counts once.
-        what: a PromptPair (vectors are extracted for all layers from one forward pass), or vectors, one per layer.
-        layers: `"all"` or layer numbers (for a PromptPair).
+        what: a PromptPair or several (`actadd`) or a ContrastSet (`mean_difference`), whose vectors are extracted for
+            all layers from one forward pass; or vectors, one per layer.
+        layers: `"all"` or layer numbers.
         coeffs: coefficients (0 is allowed), or strengths that compare, as `sl.iso_kl(0.5)`: these are solved for each
             vector's coefficient on the prompts (see `solve_strengths`), and the frame has a column strength. What is
             given twice counts once.
         metrics: from `steerlens.metrics`; by default whether a completion contains a word of the positive prompt.
-        control: `"random"`, or None to leave out the random vectors (half the time).
+        controls: `"random"`, `"shuffled"`, `"negated"`, `"prompting"` (or a `Prompting` with words of your own), a list
+            of those, `"standard"` for all four, or None; see `steerlens.runs.controls.Controls`. Each of the first
+            three takes as long as the steered conditions. What cannot be made is left out, and the settings say why:
+            one pair has nothing to shuffle, a ContrastSet says nothing in words.
+        control: an older name: `"random"` or None.
         damage: also measure what each completion costs in fluency: its surprise under the unsteered model (one more
             pass over the completions). `effects`, `front` and `verdicts` need it.
         sampling: how many completions and how they are drawn; by default 100 with the paper's settings.
@@ -216,15 +231,16 @@ def sweep(
             one that `ray.init` has connected to, the one that RAY_ADDRESS names, or one on this machine. Same result.
 
     Raises:
-        SteerlensError: layer out of range, no layers or coefficients, n = 0, whatever `generate` raises; a store that
-            cannot be used or written, your own hooks on the model together with a store or Ray, an unreachable cluster.
+        SteerlensError: layer out of range, no layers or coefficients, n = 0; unknown controls, or none that can be
+            made; words that do not fit before a prompt; whatever `generate` raises; a store that cannot be used or
+            written, your own hooks on the model together with a store or Ray, an unreachable cluster.
     """
     require_model(model)
     check_engine(engine)
     flag("damage", damage)
     sampling = chosen_sampling(sampling, options, default=DEFAULT_SAMPLING)
     asked = list(dict.fromkeys(read_coeffs("coeffs", coeffs)))
-    choice("control", control, ("random", None))
+    wanted = read_controls(controls, control)
     given = _distinct(read_prompts(model, prompts))
     damage, compile = flag("damage", damage), flag("compile", compile)
     progress = None if progress is None else flag("progress", progress)
@@ -232,37 +248,29 @@ def sweep(
     chosen = check_metrics(metrics) or (_default_metric(what),)
     store = None if store is None else path_to(store, "store")
     found = coefficients(model, vectors, given, asked, placement=placement)
-    conditions, roles = [Condition()], ["unsteered"]
-    for factors in found:
-        for factor, vector in zip(factors, vectors, strict=True):
-            conditions.append(Condition((Injection(factor * vector, placement),)))
-            roles.append("steered")
-    if control == "random":
-        for factors in found:
-            for factor, vector in zip(factors, vectors, strict=True):
-                conditions.append(Condition((Injection(factor * random_like(vector, seed=sampling.seed), placement),)))
-                roles.append("random")
+    cells = [pair for factors in found for pair in zip(factors, vectors, strict=True)]
+    plan = plan_sweep(model, what, cells, given, sampling=sampling, placement=placement, asked=wanted)
     settings = {
         "what": str(what) if isinstance(what, PromptPair) else ", ".join(dict.fromkeys(v.title for v in vectors)),
-        "pad": what.pad if isinstance(what, PromptPair) else None,
+        "pad": what.pad if isinstance(what, PromptPair) else what[0].pad if is_pairs(what) else None,  # type: ignore
         "prompts": [prompt.text for prompt in given],
         "layers": [v.layer for v in vectors],
         "coeffs": [str(one) if isinstance(one, Strength) else one for one in asked],
         "placement": vectors[0].placement if placement is None else placement,
-        "control": control,
+        **plan.controls.record(),
         **asdict(sampling),
         **run_settings(model),
     }
     if store is None and engine == "local":
         speed: dict[str, Any] = {"batch_size": batch_size, "compile": compile, "surprise": damage}
-        frame = generate(model, given, list[Steering](conditions), sampling=sampling, **speed, progress=progress)
-        frame.insert(2, "role", frame["condition"].map(dict(enumerate(roles))))
+        frame = generate(model, given, list[Steering](plan.conditions), sampling=sampling, **speed, progress=progress)
+        frame.insert(2, "role", frame["condition"].map(dict(enumerate(plan.roles))))
     else:
         frame = complete_in_parts(
             model,
             given,
-            conditions,
-            roles,
+            plan.conditions,
+            plan.roles,
             sampling=sampling,
             settings=settings,
             store=store,
@@ -274,10 +282,10 @@ def sweep(
         )
     if any(isinstance(one, Strength) for one in asked):
         named = [str(one) if isinstance(one, Strength) else f"coefficient {one:g}" for one in asked for _ in vectors]
-        named = ["", *named * ((len(conditions) - 1) // len(named))]
+        named = ["", *named * (1 + len(plan.controls.names)), *[""] * len(plan.controls.prompting)]
         frame.insert(frame.columns.get_loc("coeff") + 1, "strength", frame["condition"].map(dict(enumerate(named))))
     measure_completions(frame, chosen, kept="" if store is None else f" in {store}")
-    return Sweep(frame, chosen, settings)
+    return Sweep(frame, chosen, settings, plan)
 
 
 def _distinct(prompts: Sequence[Prompt]) -> list[Prompt]:

@@ -17,7 +17,7 @@ from steerlens.figures import (
 from steerlens.figures.intervals import axis_title, tick_format
 from steerlens.measures.findings import NOTHING, differing
 from steerlens.measures.metrics import Metric
-from steerlens.measures.summaries import best_condition, control_of, interval, number, subject, unsteered
+from steerlens.measures.summaries import CONTROLS, best_found, control_of, interval, number, subject, unsteered
 from steerlens.measures.verdicts import judged
 from steerlens.reports.page import Completions, Headline, Page
 
@@ -37,28 +37,29 @@ def sweep_page(
         command: what to type to reproduce it.
     """
     rows = summary[summary["metric"] == metric.name]
-    best, base = best_condition(rows), unsteered(rows)
-    control = control_of(rows, best)
-    found = differing(frame, metric.column, metric.kind)
-    told = judged(frame, metric.column, metric.kind)
+    found = differing(frame, metric.column, metric.kind, better=metric.better)
+    best, base = best_found(rows, found), unsteered(rows)
+    told = judged(frame, metric.column, metric.kind, better=metric.better)
     verdict = "" if told is None else f"; {told.loc[best['condition'], 'verdict']}"
     first = Headline("best layer", f"{best['layer']}", f"coefficient {best['coeff']:g}{verdict}")
     if not found:
         first = Headline("result", NOTHING, no_effect(rows))
+    end = "highest" if metric.better == "higher" else "lowest"
     headlines = [
         first,
-        Headline("steered" if found else "highest of the steered", number(best), interval(best)),
+        Headline("steered" if found else f"{end} of the steered", number(best), interval(best)),
         Headline("unsteered", number(base), interval(base)),
     ]
-    if control is not None:
-        headlines.append(Headline("random vector of equal norm", number(control), interval(control)))
+    for role, name in CONTROLS.items():
+        if (control := control_of(rows, best, role)) is not None:
+            headlines.append(Headline(name, number(control), interval(control)))
     # Nothing has a surprise if no completion has a token.
     told_by_text = told is not None and bool((told["effect"].notna() & told["surprise"].notna()).any())
     if told is not None and told_by_text:
         one, usual = told.loc[best["condition"]], told.loc[base["condition"]]
         surprise = f"per token; unsteered {usual['surprise']:.2f}. {one['fluent']:.0%} of the completions are fluent"
         headlines.append(Headline("its surprise", f"{one['surprise']:.2f} nats", surprise))
-    figures = {"": layer_sweep(summary, mark_best=bool(found), remark="" if found else NOTHING)}
+    figures = {"": layer_sweep(summary, mark_best=found, remark="" if found else NOTHING)}
     if rows["coeff"].nunique() > 2 and "strength" not in rows:  # the baseline counts as coefficient 0
         figures["The metric at every layer and coefficient."] = layer_coefficient_heatmap(rows)
     if told is not None and told_by_text:
@@ -68,13 +69,19 @@ def sweep_page(
             damage="surprise",
             effect_title=axis_title(metric.name, metric.kind),
             damage_title="surprise (nats per token)",
+            better=metric.better,
         )
         figures[caption].update_yaxes(**tick_format(metric.kind))
         # Surprise is never negative, though the interval of a mean of few may be.
         figures[caption].update_xaxes(rangemode="nonnegative")
     return Page(
         title=f"{subject(settings)} on {settings['model']}",
-        subtitle=f"{metric.name}: {settings['n']} completions per condition and prompt, 95 % intervals",
+        subtitle="; ".join(
+            [
+                f"{metric.name}: {settings['n']} completions per condition and prompt, 95 % intervals",
+                *settings.get("controls left out", ()),
+            ]
+        ),
         headlines=headlines,
         figures=figures,
         tables={"Every condition": _table(rows, found, told)},
@@ -88,13 +95,16 @@ def no_effect(rows: pd.DataFrame) -> str:
     """Why no condition is called the best, for one metric's summary rows."""
     tried = int((rows["role"] == "steered").sum())
     against = "unsteered and from its random vector" if (rows["role"] == "random").any() else "unsteered"
-    return f"no condition differs from {against} (5 % level, corrected for {tried} conditions)"
+    how = "differs from" if not ("better" in rows and (rows["better"] == "lower").all()) else "is lower than"
+    return f"no condition {how} {against} (5 % level, corrected for {tried} conditions)"
 
 
 def _table(rows: pd.DataFrame, found: list[int], told: pd.DataFrame | None) -> pd.DataFrame:
     steered = rows["role"] == "steered"
     effect = rows["condition"].isin(found).map({True: "yes", False: NOTHING}).where(steered, "")
-    table = rows.drop(columns=["metric", "kind"]).assign(**{"differs from its controls": effect})
+    table = rows.drop(columns=["metric", "kind", "better"], errors="ignore").assign(
+        **{"differs from its controls": effect}
+    )
     if told is not None:
         shown = told[["surprise", "fluent", "success", "verdict", "why"]]
         table = table.drop(columns="differs from its controls").join(shown, on="condition")
@@ -107,7 +117,8 @@ def _table(rows: pd.DataFrame, found: list[int], told: pd.DataFrame | None) -> p
 def best_beside_unsteered(frame: pd.DataFrame, summary: pd.DataFrame, metric: Metric, *, n: int = 6) -> SideBySide:
     """Unsteered completions beside those of the best steered condition (the first `n`, not the best)."""
     rows = summary[summary["metric"] == metric.name]
-    best, base = best_condition(rows), unsteered(rows)
+    found = differing(frame, metric.column, metric.kind, better=metric.better)
+    best, base = best_found(rows, found), unsteered(rows)
     shown = frame[frame["condition"].isin([base["condition"], best["condition"]])].copy()
     steered = shown["condition"] == best["condition"]
     shown.loc[steered, "label"] = f"{best['label']}, layer {best['layer']}"

@@ -9,6 +9,7 @@ from steerlens.steering.injection import injecting, steer
 from steerlens.steering.pairs import PaddedPair, PromptPair
 from steerlens.steering.parts import Part
 from steerlens.steering.placement import Placement
+from steerlens.steering.prompting import Prompting
 from steerlens.steering.random_vectors import random_like
 from steerlens.steering.receipts import Receipt
 from steerlens.steering.sessions import Session
@@ -23,6 +24,7 @@ __all__ = [
     "Part",
     "Placement",
     "PromptPair",
+    "Prompting",
     "Receipt",
     "Session",
     "Steering",

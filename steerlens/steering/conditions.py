@@ -11,6 +11,7 @@ from steerlens.models import HookedModel, ModelStamp
 from steerlens.steering.gates import Gate
 from steerlens.steering.operations import Kind, Operation, Table, check_operation, kind_of, table_of
 from steerlens.steering.placement import Placement, check_placement
+from steerlens.steering.prompting import Prompting
 from steerlens.steering.vectors import SteeringVector, check_vector, check_vector_site
 
 
@@ -115,17 +116,19 @@ def rows_of(injection: Injection) -> Table:
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """Any number of injections that act together.
+    """Any number of injections that act together; or words in their place.
 
     Attributes:
         injections: none for the unsteered baseline.
         label: for tables and figures; by default made from the vectors' titles.
         gate: the prompts in which all of it acts, in place of a gate for every injection; None means all.
+        prompting: what the model is told instead of being steered.
     """
 
     injections: tuple[Injection, ...] = ()
     label: str = ""
     gate: Gate | None = None
+    prompting: Prompting | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.injections, SteeringVector | Injection):
@@ -142,6 +145,13 @@ class Condition:
                 )
         if self.gate is not None:
             object.__setattr__(self, "injections", tuple(_gated(one, self.gate) for one in self.injections))
+        if self.prompting is not None and (self.injections or not isinstance(self.prompting, Prompting)):
+            raise SteerlensError(
+                "a Condition has either injections or words, as in Condition(prompting=Prompting('Be brief.')), got "
+                f"{len(self.injections)} injections and {shown(self.prompting)}"
+            )
+        if not self.label and self.prompting is not None:
+            object.__setattr__(self, "label", self.prompting.title)
         if not self.label:
             titles = ", ".join(injection.title for injection in self.injections)
             object.__setattr__(self, "label", titles or "unsteered")
@@ -164,19 +174,30 @@ class Condition:
         return ", ".join(dict.fromkeys(str(injection.placement) for injection in self.injections))
 
 
-Steering = SteeringVector | Injection | Condition | tuple[SteeringVector | Injection, ...] | None
-"""One condition: a vector, an injection, a tuple of those (acting together), a Condition, or None (unsteered)."""
+Steering = SteeringVector | Injection | Condition | Prompting | tuple[SteeringVector | Injection, ...] | None
+"""One condition: a vector, an injection, a tuple of those (acting together), a Condition, words (`Prompting`), or None
+(unsteered)."""
 
 
-def as_condition(steering: Steering, *, placement: Placement | None = None) -> Condition:
+def as_condition(steering: Steering, *, placement: Placement | None = None, words: bool = False) -> Condition:
     """What the caller meant by one condition.
+
+    Args:
+        words: whether a Prompting will do.
 
     Raises:
         SteerlensError: anything that is not one of the forms of `Steering`.
     """
     if steering is None:
         return Condition()
+    if isinstance(steering, Prompting):
+        steering = Condition(prompting=steering)
     if isinstance(steering, Condition):
+        if steering.prompting is not None and not words:
+            raise SteerlensError(
+                "Prompting changes the prompt, so there are no positions to compare; it is for generate and sweep: "
+                "give the prompt with its words here, or a vector"
+            )
         return steering
     parts = steering if isinstance(steering, tuple) else (steering,)
     injections = []
@@ -193,7 +214,7 @@ def as_condition(steering: Steering, *, placement: Placement | None = None) -> C
 
 
 def as_conditions(
-    steering: Steering | Sequence[Steering], *, placement: Placement | None = None
+    steering: Steering | Sequence[Steering], *, placement: Placement | None = None, words: bool = False
 ) -> tuple[Condition, ...]:
     """The conditions of a job: a list is many conditions; anything else is one (a tuple: one of several vectors)."""
     if placement is not None:
@@ -201,8 +222,8 @@ def as_conditions(
     if isinstance(steering, list):
         if not steering:
             raise SteerlensError("the list of conditions is empty; give at least one, None for the unsteered model")
-        return tuple(as_condition(one, placement=placement) for one in steering)
-    return (as_condition(steering, placement=placement),)  # type: ignore[arg-type]
+        return tuple(as_condition(one, placement=placement, words=words) for one in steering)
+    return (as_condition(steering, placement=placement, words=words),)  # type: ignore[arg-type]
 
 
 def check_conditions(model: HookedModel, conditions: Iterable[Condition]) -> None:

@@ -21,6 +21,8 @@ from steerlens.steering.pairs import PromptPair
 if TYPE_CHECKING:
     import pandas as pd
 
+NOTHING_TO_SHUFFLE = "one pair has nothing to shuffle (exchanged, it is its own negation); give two or more"
+
 
 @dataclass(frozen=True)
 class ContrastSet:
@@ -189,6 +191,30 @@ class ContrastSet:
         chosen = sorted(draw.sample(range(len(self.positive)), n))
         return self._pick(chosen, chosen if self.paired else sorted(draw.sample(range(len(self.negative)), n)))
 
+    def shuffled(self, *, seed: int = 0) -> ContrastSet:
+        """The same texts with their labels shuffled: a contrast without its meaning, as a control.
+
+        In half of the pairs, drawn at random (the smaller half of an odd number), the two texts change sides; without
+        pairs, so do half of the smaller class and as many of the other. So as good as nothing of the meaning is left,
+        which labels drawn freely would leave in many a small set.
+
+        Raises:
+            SteerlensError: one pair: either its labels are right, or it is the negated contrast.
+        """
+        draw = random.Random(seed_number(seed))
+        name = f"shuffled {self.name}"
+        if not self.paired:
+            positive, negative = exchanged(self.positive, self.negative, draw)
+            return replace(self, positive=tuple(positive), negative=tuple(negative), name=name)
+        if len(self) < 2:
+            raise SteerlensError(NOTHING_TO_SHUFFLE)
+        changed = set(draw.sample(range(len(self)), len(self) // 2))
+        sides = [
+            pair[::-1] if number in changed else pair
+            for number, pair in enumerate(zip(self.positive, self.negative, strict=True))
+        ]
+        return replace(self, positive=tuple(a for a, _ in sides), negative=tuple(b for _, b in sides), name=name)
+
     def lint(self, model: HookedModel, *, held_out: ContrastSet | None = None) -> pd.DataFrame:
         """What is known to spoil vectors, one row per finding; empty if nothing was found.
 
@@ -229,6 +255,22 @@ class ContrastSet:
             negative=tuple(self.negative[i] for i in negative),
             context=None if self.context is None else tuple(self.context[i] for i in positive),
         )
+
+
+def exchanged(positive: Sequence[Any], negative: Sequence[Any], draw: random.Random) -> tuple[list[Any], list[Any]]:
+    """Two classes after half of the smaller one and as many of the other have changed places.
+
+    Raises:
+        SteerlensError: a class of one.
+    """
+    n = min(len(positive), len(negative)) // 2
+    if not n:
+        raise SteerlensError(NOTHING_TO_SHUFFLE)
+    sides = [list(positive), list(negative)]
+    places = [draw.sample(range(len(side)), n) for side in sides]
+    for mine, theirs in zip(*places, strict=True):
+        sides[0][mine], sides[1][theirs] = sides[1][theirs], sides[0][mine]
+    return sides[0], sides[1]
 
 
 def _set(contrast: Contrast, name: str) -> ContrastSet:

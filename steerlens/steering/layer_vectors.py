@@ -8,24 +8,45 @@ from typing import Literal
 from steerlens.arguments import layer_numbers, listed, shown
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
+from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.actadd import actadd
+from steerlens.steering.extraction.mean_difference import mean_difference
 from steerlens.steering.pairs import PromptPair
 from steerlens.steering.vectors import SteeringVector, check_vector
+
+Steerable = (
+    PromptPair
+    | Sequence[PromptPair]
+    | ContrastSet
+    | SteeringVector
+    | Mapping[int, SteeringVector]
+    | Sequence[SteeringVector]
+)
+"""What a run over layers may steer with: a contrast, from which it makes vectors, or vectors."""
+
+
+def is_pairs(what: object) -> bool:
+    """Whether this is a list of PromptPairs."""
+    return isinstance(what, list | tuple) and bool(what) and all(isinstance(one, PromptPair) for one in what)
 
 
 def layer_vectors(
     model: HookedModel,
-    what: PromptPair | SteeringVector | Mapping[int, SteeringVector] | Sequence[SteeringVector],
+    what: Steerable,
     layers: Sequence[int] | Literal["all"],
 ) -> list[SteeringVector]:
-    """The vectors of a pair at each of the layers, or those of the given vectors that belong to one of them.
+    """The vectors of a contrast at each of the layers, or those of the given vectors that belong to one of them.
+
+    A pair, or several, is taken by `actadd`, a ContrastSet by `mean_difference` at the last token of each text.
 
     Raises:
-        SteerlensError: neither a pair nor vectors, a vector from another model, a layer out of range, no vector for
+        SteerlensError: neither a contrast nor vectors, a vector from another model, a layer out of range, no vector for
             the layers.
     """
-    if isinstance(what, PromptPair):
-        return list(actadd(model, what, layers=layers).values())
+    if isinstance(what, PromptPair) or is_pairs(what):
+        return list(actadd(model, what, layers=layers).values())  # type: ignore[arg-type]
+    if isinstance(what, ContrastSet):
+        return list(mean_difference(model, what, layers=layers).values())
     asked = layer_numbers(layers, int(model.cfg.n_layers))
     if isinstance(what, SteeringVector):
         vectors = [what]

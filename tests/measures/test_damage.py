@@ -10,12 +10,12 @@ from steerlens.errors import SteerlensError
 from steerlens.measures.damage import effects, fluent, front_and_knee
 
 
-def completions(**changes) -> pd.DataFrame:
-    """Two prompts × two samples, unsteered and steered."""
+def completions(n: int = 2, **changes) -> pd.DataFrame:
+    """Two prompts × n samples, unsteered and steered."""
     rows = []
     for condition, role in enumerate(["unsteered", "steered"]):
         for prompt, usual in (("a", 1.0), ("b", 3.0)):
-            for sample in range(2):
+            for sample in range(n):
                 rows.append(
                     {
                         "condition": condition,
@@ -27,8 +27,8 @@ def completions(**changes) -> pd.DataFrame:
                         "prompt": prompt,
                         "sample": sample,
                         "completion": "one two three",
-                        "finished": sample == 0,
-                        "surprise": usual + (0.8 if condition else 0.1 * (2 * sample - 1)),
+                        "finished": sample % 2 == 0,
+                        "surprise": usual + (0.8 if condition else 0.1 * (2 * (sample % 2) - 1)),
                         "hit": float(condition),
                     }
                 )
@@ -51,7 +51,7 @@ def test_no_text_is_not_fluent() -> None:
 
 
 def test_effects_count_what_is_on_topic_and_fluent() -> None:
-    frame = completions()
+    frame = completions(n=4)
     frame.loc[(frame["prompt"] == "a") & (frame["role"] == "steered"), "surprise"] = 3.8
     table = effects(frame, "hit", "share").set_index("role")
     assert (table["effect"]["steered"], table["success"]["steered"], table["fluent"]["steered"]) == (1.0, 0.5, 0.5)
@@ -60,6 +60,8 @@ def test_effects_count_what_is_on_topic_and_fluent() -> None:
     assert table["ended"]["steered"] == 0.5
     assert table["success_low"]["steered"] < 0.5 < table["success_high"]["steered"]
     assert table["front"].tolist() == table["knee"].tolist() == [False, True]  # the baseline is never on it
+    few = effects(completions(), "hit", "share").set_index("role")
+    assert few["front"]["steered"] and not few["knee"].any()  # 4 of 4 against 0 of 4 may be chance: p = 1/8
     mean = effects(frame, "hit", "mean").set_index("role")
     assert mean["success"]["steered"] == 1.0  # a mean metric knows no "and"
 
@@ -98,6 +100,25 @@ def test_the_knee_is_where_more_effect_begins_to_cost() -> None:
 def test_a_front_without_a_bend_has_its_knee_at_the_largest_effect(effect, damage, where) -> None:
     _, knee = front_and_knee(np.array(effect), np.array(damage))
     assert np.flatnonzero(knee).tolist() == [where]
+
+
+def test_the_knee_is_a_condition_that_has_an_effect() -> None:
+    """Without `real` the second point would be it, of all the one that does nothing."""
+    effect, damage = np.array([-0.1, 0.0, 0.05]), np.array([1.0, 1.1, 4.0])
+    assert front_and_knee(effect, damage)[1].tolist() == [False, True, False]
+    front, knee = front_and_knee(effect, damage, real=np.array([False, False, True]))
+    assert front.all() and knee.tolist() == [False, False, True]
+    assert not front_and_knee(effect, damage, real=np.zeros(3, dtype=bool))[1].any()
+
+
+def test_where_lower_is_better_success_is_its_absence_and_the_front_goes_down() -> None:
+    frame = completions(n=4)
+    frame["hit"] = 1 - frame["hit"]  # steering takes it away
+    up = effects(frame, "hit", "share").set_index("role")
+    down = effects(frame, "hit", "share", better="lower").set_index("role")
+    assert (up["success"]["unsteered"], down["success"]["unsteered"]) == (1.0, 0.0)
+    assert (up["success"]["steered"], down["success"]["steered"]) == (0.0, 1.0)
+    assert not up["knee"].any() and down["knee"]["steered"]
 
 
 def test_nan_is_never_on_the_front() -> None:

@@ -25,8 +25,8 @@ def frame(**shares: tuple[float, float]) -> pd.DataFrame:
                     "condition": condition,
                     "label": name,
                     "role": role,
-                    "layer": 3 if role in ("steered", "random") else pd.NA,
-                    "coeff": 1.0,
+                    "layer": pd.NA if role in ("unsteered", "prompting") else 3,
+                    "coeff": -1.0 if role == "negated" else 1.0,
                     "placement": "front",
                     "prompt": "p",
                     "sample": sample,
@@ -45,6 +45,9 @@ def frame(**shares: tuple[float, float]) -> pd.DataFrame:
         ({"steered": (0.5, 2.0), "random": (0.5, 2.0)}, v.NO_BETTER_THAN_RANDOM),
         ({"steered": (0.4, 2.0), "random": (0.0, 2.0), "prompting": (0.95, 2.0)}, v.LESS_THAN_PROMPTING),
         ({"steered": (0.9, 2.0), "random": (0.0, 2.0), "prompting": (0.5, 2.0)}, v.WORKS),
+        ({"steered": (0.5, 2.0), "random": (0.0, 2.0), "shuffled": (0.5, 2.0)}, v.NO_BETTER_THAN_RANDOM),
+        ({"steered": (0.5, 2.0), "random": (0.0, 2.0), "negated": (0.5, 2.0)}, v.NO_BETTER_THAN_RANDOM),
+        ({"steered": (0.5, 2.0), "prompting1": (0.1, 2.0), "prompting2": (0.9, 2.0)}, v.LESS_THAN_PROMPTING),
         ({"steered": (0.9, 6.0), "random": (0.0, 2.0)}, v.BREAKS),
         ({"steered": (0.0, 6.0), "random": (0.0, 2.0)}, v.BREAKS),
         ({"steered": (0.0, 2.0), "random": (0.0, 2.0)}, v.NO_EFFECT),
@@ -56,6 +59,19 @@ def test_numbers_and_their_verdict(shares, verdict) -> None:
     (row,) = verdicts(frame(unsteered=(0.0, 2.0), **shares), "hit", "share").to_dict("records")
     assert row["verdict"] == verdict, row["why"]
     assert pd.isna(row["more"]) == (verdict != v.TOO_FEW)
+
+
+def test_where_lower_is_better_taking_away_works_and_adding_does_not() -> None:
+    data = frame(unsteered=(0.9, 2.0), steered=(0.1, 2.0), random=(0.9, 2.0), prompting=(0.9, 2.0))
+    (row,) = verdicts(data, "hit", "share", better="lower").to_dict("records")
+    assert row["verdict"] == v.WORKS and row["difference"] > 0.6 and row["over_prompting"] > 0.6
+    (row,) = verdicts(data, "hit", "share").to_dict("records")
+    assert row["verdict"] == v.NO_EFFECT
+    (row,) = verdicts(data, "hit", "mean", better="lower").to_dict("records")
+    assert row["verdict"] == v.WORKS and row["difference"] < -0.6  # in the metric's own unit
+    told = frame(unsteered=(0.9, 2.0), steered=(0.5, 2.0), random=(0.9, 2.0), prompting=(0.0, 2.0))
+    (row,) = verdicts(told, "hit", "mean", better="lower").to_dict("records")
+    assert row["verdict"] == v.LESS_THAN_PROMPTING
 
 
 def test_too_few_samples_says_how_many_more() -> None:

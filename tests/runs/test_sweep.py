@@ -43,8 +43,9 @@ def test_every_condition_is_there_once(swept) -> None:
         ("steered", -2.0): N_LAYERS,
         ("random", 1.0): N_LAYERS,
         ("random", -2.0): N_LAYERS,
+        ("prompting", 0.0): 0,
     }
-    assert len(swept.frame) == (1 + 4 * N_LAYERS) * 2 * 3
+    assert len(swept.frame) == (2 + 4 * N_LAYERS) * 2 * 3
     assert not swept.frame.duplicated(["condition", "prompt", "sample"]).any()
 
 
@@ -58,7 +59,7 @@ def test_the_sweep_is_its_single_runs(swept, any_model) -> None:
 
 def test_the_summary_is_the_frame_summed_up(swept) -> None:
     summary = swept.summary
-    assert len(summary) == (1 + 4 * N_LAYERS) * len(METRICS)
+    assert len(summary) == (2 + 4 * N_LAYERS) * len(METRICS)
     for row in summary.query("metric == 'articles'").itertuples():
         values = swept.frame.loc[swept.frame["condition"] == row.condition, "articles"]
         interval = wilson_interval(float(values.sum()), len(values))
@@ -102,6 +103,10 @@ def test_figure_and_report(swept, tmp_path: Path) -> None:
         ({"coeffs": []}, "coeffs is empty"),
         ({"coeffs": [float("inf")]}, "finite"),
         ({"control": "placebo"}, "control='placebo'"),
+        ({"controls": "placebo"}, "controls='placebo'"),
+        ({"controls": ["random", "placebo"]}, "controls holds 'placebo'"),
+        ({"controls": "shuffled"}, "one pair has nothing to shuffle"),
+        ({"controls": sl.Prompting("Love " * 200)}, "does not fit"),
         ({"what": []}, "at least one SteeringVector"),
         ({"what": "love"}, "PromptPair"),
         ({"n": 0}, "n is "),

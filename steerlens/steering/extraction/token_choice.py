@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -41,6 +42,19 @@ def check_token(token: object) -> None:
         raise SteerlensError(
             f"token={token!r} is unknown; use 'last', 'differing', 'completion', a token's number, or a slice"
         )
+
+
+def recorded_token(written: str) -> Token:
+    """The choice of tokens that a vector's source has as text.
+
+    Raises:
+        SteerlensError: it is none.
+    """
+    if found := re.fullmatch(r"slice\((None|-?\d+), (None|-?\d+), (None|-?\d+)\)", written):
+        return slice(*(None if one == "None" else int(one) for one in found.groups()))
+    token: Token = int(written) if re.fullmatch(r"-?\d+", written) else written  # type: ignore[assignment]
+    check_token(token)
+    return token
 
 
 def text_rows(model: HookedModel, texts: Sequence[object], token: Token) -> list[TokenRow]:

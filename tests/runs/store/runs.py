@@ -21,8 +21,8 @@ CONDITIONS = 7
 
 def run(model: Any, path: Path | None, **changes: Any) -> sl.Sweep:
     """A sweep of 7 conditions in 4 parts, a few hundredths of a second each."""
-    settings = {"coeffs": [2.0], "n": N, "max_new_tokens": 3, "batch_size": 2 * ROWS, "store": path} | changes
-    return sl.sweep(model, PAIR, PROMPTS, **settings)
+    settings = {"coeffs": [2.0], "n": N, "max_new_tokens": 3, "batch_size": 2 * ROWS, "controls": "random"} | changes
+    return sl.sweep(model, PAIR, PROMPTS, store=path, **settings)
 
 
 def same(frame: pd.DataFrame, expected: pd.DataFrame) -> None:
