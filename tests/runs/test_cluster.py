@@ -306,7 +306,7 @@ def test_two_workers_of_which_one_is_killed(tmp_path: Path) -> None:
     assert killed[0][1] < 13
     pd.testing.assert_frame_equal(spread.frame, local.frame, check_exact=True)
     assert spread.summary.equals(local.summary)
-    assert len(sl.read_store(path)) == len(local.frame) == 13 * 40
+    assert len(sl.read_store(path)) == len(local.frame) == 14 * 40
     time.sleep(1)
     assert not any(map(alive, workers())), "the workers are gone with the sweep"
     with warnings.catch_warnings():
