@@ -236,7 +236,7 @@ METHODS = {
     "Gate": ("opens", "projections"),
     "SteeringVector": ("of", "at", "of_heads", "on", "save", "load", "describe"),
     "PromptPair": ("read", "padded"),
-    "ContrastSet": ("of", "labelled", "template", "read", "split", "sample", "lint", "record"),
+    "ContrastSet": ("of", "labelled", "template", "read", "split", "sample", "shuffled", "lint", "record"),
     "Prompting": ("before",),
     "Sweep": ("best", "effects", "front", "verdicts", "baseline", "plot", "report"),
 }

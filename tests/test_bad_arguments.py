@@ -75,6 +75,7 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "ContrastSet.read": (sl.ContrastSet.read, {"path": "pairs.csv"}),
         "ContrastSet.split": (contrast.split, {}),
         "ContrastSet.sample": (contrast.sample, {"n": 2}),
+        "ContrastSet.shuffled": (contrast.shuffled, {}),
         "ContrastSet.lint": (contrast.lint, {"model": model}),
         "ContrastSet.record": (contrast.record, {}),
         "generate": (sl.generate, {**steered, **few}),

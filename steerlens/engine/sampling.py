@@ -91,8 +91,7 @@ def sample(
     Args:
         prompts: token ids, BOS included.
         spans: where the messages stand in those that are chats, prompt by prompt; for vectors that go to a role.
-        told: for conditions of words, by number, what the model reads in place of each prompt. Random numbers and the
-            frequency penalty are those of the prompt itself.
+        told: of conditions of words, by number, what is read in place of each prompt (whose penalty and draws stay).
         batch_size, memory_budget: rows decoded together, or the bytes they may take; see `decode_rows`.
         use_cache: False runs the whole sequence for every token; for models without a cache, and for checks.
         compiled: compile the decode of a HookedTransformer (on CUDA into a graph); see `generate`.
@@ -110,9 +109,8 @@ def sample(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit the model's context of "
             f"{model.cfg.n_ctx}; ask for fewer tokens or shorten the prompt"
         )
-    shape = (len(conditions), len(prompts), n)
     stops = Stops.of(model, sampling)
-    tokens = torch.full((*shape, max_new_tokens), stops.fill)
+    tokens = torch.full((len(conditions), len(prompts), n, max_new_tokens), stops.fill)
     exempt = exempt_from_penalty(model, stops).to(model.cfg.device) if sampling.needs_counts else None
     keys = row_keys(sampling.seed, prompts, n)
     parts_of = [[Part(injection) for injection in condition.injections] for condition in conditions]
