@@ -25,11 +25,23 @@ def save_gguf(
     """The path of a GGUF control vector that adds what the vectors add; several at one layer are summed.
 
     In that format a direction is added to every position at the *output* of a block and has that block's number, so a
-    vector of layer l here (at its input) becomes `direction.{l−1}`; llama.cpp has no `direction.0`, so l must be 2 or
-    more. There is no exception for BOS either: position 0 is steered too. Coefficients are multiplied in.
+    vector at the input of layer l becomes `direction.{l−1}` and one at `"resid_post"` of layer l `direction.{l}`.
+    llama.cpp has no `direction.0`, so the first layers at which a vector can go are 2 and, at `"resid_post"`, 1.
+    Coefficients are multiplied in: the file is for `--control-vector FILE`, whose scale is 1.
+
+    BOS is steered too, which `"all"` leaves out: `steer(model, vector, vector.on(0))` is what llama.cpp does with a
+    prompt that begins with BOS.
+
+    Which models: a control vector is for llama.cpp's decoders that have it, which are nearly all. Some read the file
+    and silently do nothing (looked up in the source of build 11434): encoders (BERT, ModernBERT, EuroBERT, NeoBERT and
+    relatives), PLaMo 2, and the draft models EAGLE-3 and Gemma 4 assistant. A vector of another width is an error
+    there. repeng reads every file. Vectors of processed models (centred writing weights) act on logits as here.
+
+    Shown with llama.cpp itself, which gives steerlens' steered log-probabilities to 1e-4 for Llama and Qwen 2, to 5e-3
+    for GPT-2 (whose activation function it has as a table in half precision).
 
     Args:
-        vectors: one-position vectors placed at `"all"`, of one model.
+        vectors: one-position vectors placed at `"all"`, at site `"resid_pre"` or `"resid_post"`, of one model.
         model_hint: the model's name in the file; by default the name in the vectors' stamp.
 
     Raises:
@@ -43,8 +55,8 @@ def save_gguf(
     directions: dict[int, torch.Tensor] = {}
     for vector in given:
         _check(vector, given[0])
-        values = vector.values[0].cpu()
-        directions[vector.layer - 1] = directions.get(vector.layer - 1, torch.zeros_like(values)) + values
+        values, block = vector.values[0].cpu(), _block_before(vector)
+        directions[block] = directions.get(block, torch.zeros_like(values)) + values
     with tempfile.TemporaryDirectory(prefix="steerlens-") as folder:
         written = Path(folder) / "vector.gguf"
         writer = gguf.GGUFWriter(str(written), _ARCHITECTURE)
@@ -93,6 +105,11 @@ def load_gguf(model: HookedModel, path: str | Path) -> dict[int, SteeringVector]
     return dict(sorted(found.items()))
 
 
+def _block_before(vector: SteeringVector) -> int:
+    """The block whose output the vector is added to."""
+    return vector.layer if vector.site == "resid_post" else vector.layer - 1
+
+
 def _check(vector: object, first: SteeringVector) -> None:
     if not isinstance(vector, SteeringVector):
         raise SteerlensError(f"expected a SteeringVector, got {type(vector).__name__}")
@@ -101,9 +118,12 @@ def _check(vector: object, first: SteeringVector) -> None:
             f"a GGUF control vector is added at every position, but {vector.label!r:.60} spans {vector.n_positions} "
             f"and is placed at {vector.placement!r}; give a one-position vector, as vector.at(i).on('all')"
         )
-    if vector.site != "resid_pre":
+    if vector.site not in ("resid_pre", "resid_post"):
         raise SteerlensError(f"a GGUF control vector goes to the residual stream between blocks, not to {vector.site}")
-    if vector.layer < 2:
-        raise SteerlensError(f"llama.cpp has no direction for layer {vector.layer} (at its input); use layer 2 or more")
+    if _block_before(vector) < 1:
+        least = 2 if vector.site == "resid_pre" else 1
+        raise SteerlensError(
+            f"llama.cpp has no direction for {vector.site} of layer {vector.layer}; use layer {least} or more"
+        )
     if (difference := vector.model.difference(first.model)) is not None:
         raise SteerlensError(f"the vectors belong to two models: {difference}")

@@ -56,7 +56,7 @@ def test_it_comes_back_as_a_foreign_vector(any_model: Any, tmp_path: Path) -> No
 
 def test_what_the_format_cannot_say_is_refused(any_model: Any, tmp_path: Path) -> None:
     for bad, words in (
-        (vector(any_model, layer=1), "no direction for layer 1"),
+        (vector(any_model, layer=1), "no direction for resid_pre of layer 1; use layer 2"),
         (vector(any_model, placement="front"), "is placed at 'front'"),
         (sl.actadd(any_model, "Love", "Hate", layer=2), "at every position"),
     ):
