@@ -13,8 +13,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # Tests and notebooks run beside each other: threads that wait leave the core to the rest (PyTorch's would spin). What is
 # set already stands. The steerlens command chooses for itself, by what else the machine is doing.
-test test-tl4 real real-tl4 outside outside-tl4 notebooks: export OMP_WAIT_POLICY ?= PASSIVE
-test test-tl4 real real-tl4 outside outside-tl4 notebooks: export GOMP_SPINCOUNT ?= 0
+test test-tl4 real real-tl4 outside outside-tl4 exchange notebooks: export OMP_WAIT_POLICY ?= PASSIVE
+test test-tl4 real real-tl4 outside outside-tl4 exchange notebooks: export GOMP_SPINCOUNT ?= 0
 
 # Those that a marker names. With several workers each keeps to one thread, or they fight over the cores.
 PYTEST = $(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1 )$(1)/$(BIN)/python -m pytest $(if $(filter-out 0,$(WORKERS)),-n $(WORKERS) )-m "$(2)" $(ARGS)
@@ -23,7 +23,7 @@ PYTEST = $(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1 )$(1)/$(BIN)/python -
 ALONE = OMP_NUM_THREADS=1 $(1)/$(BIN)/python -m pytest -m "$(2)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smollm2 test test-tl4 real real-tl4 outside outside-tl4 check format wheel notebooks install dev everything clean distclean
+.PHONY: help demo smollm2 test test-tl4 real real-tl4 outside outside-tl4 exchange check format wheel notebooks install dev everything clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,22 +35,25 @@ smollm2: .venv/.dev  ## fetch SmolLM2-135M-Instruct into the cache (98 MB), for 
 	.venv/$(BIN)/steerlens get smollm2 $(ARGS)
 
 test: .venv/.dev  ## run the tests on TransformerLens 3.9 (ARGS="tests/engine -x", WORKERS=2)
-	$(call PYTEST,.venv,not real and not outside)
+	$(call PYTEST,.venv,not real and not outside and not exchange)
 
 test-tl4: .venv-tl4/.dev  ## run the same tests on TransformerLens 4.3
-	$(call PYTEST,.venv-tl4,not real and not outside)
+	$(call PYTEST,.venv-tl4,not real and not outside and not exchange)
 
 real: .venv/.dev smollm2  ## run the tests on SmolLM2, with TransformerLens 3.9
-	$(call PYTEST,.venv,real and not outside)
+	$(call PYTEST,.venv,real and not outside and not exchange)
 
 real-tl4: .venv-tl4/.dev smollm2  ## run the tests on SmolLM2, with TransformerLens 4.3
-	$(call PYTEST,.venv-tl4,real and not outside)
+	$(call PYTEST,.venv-tl4,real and not outside and not exchange)
 
 outside: .venv/.all  ## run the tests that drive a browser, JupyterLab and Ray, one after another (needs a chromium)
 	$(call ALONE,.venv,outside)
 
 outside-tl4: .venv-tl4/.all  ## the same with TransformerLens 4.3
 	$(call ALONE,.venv-tl4,outside)
+
+exchange: .venv-exchange/.made smollm2  ## run the tests that hold vectors against the programs they travel to
+	$(call ALONE,.venv-exchange,exchange)
 
 check: .venv/.dev  ## ruff (lint and format) and mypy
 	.venv/$(BIN)/ruff check
@@ -79,7 +82,7 @@ clean:  ## remove caches and built files, keep the environments
 	find steerlens tests scripts notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean  ## … and remove the environments
-	rm -rf .venv .venv-tl4
+	rm -rf .venv .venv-tl4 .venv-exchange
 
 # A stamp says that what stands before it is done: a half-made environment is finished by the next make,
 # and one older than the pins is brought up to date. One pip call resolves torch together with the rest, under the pins.
@@ -121,3 +124,11 @@ distclean: clean  ## … and remove the environments
 	.venv-tl4/$(BIN)/python -m pip install -qq --constraint constraints-tl4.txt --editable '.[outside]'
 	.venv-tl4/$(BIN)/python -m pip install -qq --no-deps --requirement tests/other_tools.txt
 	@touch .venv-tl4/.dev $@
+
+# The packages of .venv seen from outside, and beside them the programs whose own pins would change those.
+.venv-exchange/.made: .venv/.dev tests/exchange_tools.txt
+	@$(PYTHON) -m venv .venv-exchange
+	.venv/$(BIN)/python -c 'import sysconfig as s; print("import site; site.addsitedir(%r)" % s.get_path("purelib"))' > \
+	  "$$(.venv-exchange/$(BIN)/python -c 'import sysconfig as s; print(s.get_path("purelib"))')/dot_venv.pth"
+	.venv-exchange/$(BIN)/python -m pip install -qq --no-deps --requirement tests/exchange_tools.txt
+	@touch $@

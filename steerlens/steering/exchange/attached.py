@@ -84,7 +84,7 @@ def attach(
     processed residual stream is this model's less its mean over the width, which no layer norm lets through. What is
     added is added as it is; operations that depend on the activation are given it without its mean. (At RMS norms
     nothing is centred: the streams are the same.) Refused: at site `"z"` all operations but `"add"`, where biases reach
-    the values, which processing moves behind the heads.
+    the values, which processing moves behind the heads; and gates, which read prompts in a pass of their own.
 
     Args:
         hf_model: a causal language model of transformers, of the weights that the vectors were made with.
@@ -182,6 +182,11 @@ def _check(hf_model: Any, condition: Condition) -> None:
             known[vector.model] = bare_difference(vector.model, hf_model)
         if (difference := known[vector.model]) is not None:
             raise SteerlensError(f"the vector {vector.label!r} does not belong to this model: {difference}")
+        if one.gate is not None:
+            raise SteerlensError(
+                f"the gate {one.gate.title!r:.120} reads prompts in a pass of its own, which hooks do not make; "
+                "leave it out, or use steer(model, …) on the model as load_model gives it"
+            )
         if is_role(one.placement):  # type: ignore[arg-type]
             raise SteerlensError(
                 f"placement={one.placement!r} needs a chat, and hooks see only its tokens; use an index"

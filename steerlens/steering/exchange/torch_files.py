@@ -45,6 +45,8 @@ def save_torch(steering: Steering, path: str | Path, *, placement: Placement | N
     condition = as_condition(steering, placement=placement)
     if not condition.injections:
         raise SteerlensError("there is no vector to save; give at least one")
+    if any(one.gate is not None for one in condition.injections):
+        raise SteerlensError("a file of save_torch has no gates, which need a pass of their own; save it without")
     record = {
         "format": FORMAT,
         "label": condition.label,

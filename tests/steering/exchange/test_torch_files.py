@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import steerlens as sl
+from tests.conftest import plain_model
 
 
 class Malicious:
@@ -69,4 +70,9 @@ def test_what_cannot_be_saved(any_model: Any, tmp_path: Path) -> None:
     odd = sl.SteeringVector(vector.values, 1, vector.model, source={"method": object()})
     with pytest.raises(sl.SteerlensError, match="no plain data"):
         sl.save_torch(odd, tmp_path / "a.pt")
+    gated = sl.Injection(vector, gate=sl.Gate(vector, above=0.0))
+    with pytest.raises(sl.SteerlensError, match="has no gates"):
+        sl.save_torch(gated, tmp_path / "a.pt")
+    with pytest.raises(sl.SteerlensError, match="reads prompts in a pass of its own"):
+        sl.attach(plain_model("gpt2"), gated)
     assert list(tmp_path.iterdir()) == []
