@@ -52,6 +52,8 @@ _HOMES = {
     "score": "steerlens.engine",
     "Sweep": "steerlens.runs.sweep",
     "sweep": "steerlens.runs.sweep",
+    "Search": "steerlens.runs.search_result",
+    "search": "steerlens.runs.search",
     "read_store": "steerlens.runs.store",
     "metrics": "steerlens.measures.metrics",
     "logit_shift": "steerlens.analysis.logit_shift",
@@ -78,6 +80,7 @@ __all__ = [
     "PromptPair",
     "Prompting",
     "Sampling",
+    "Search",
     "SteeringVector",
     "SteerlensError",
     "Sweep",
@@ -111,6 +114,7 @@ __all__ = [
     "save_gguf",
     "save_torch",
     "score",
+    "search",
     "shift_parts",
     "solve_strengths",
     "steer",
@@ -136,6 +140,8 @@ if TYPE_CHECKING:
     from steerlens.explorer import explore
     from steerlens.measures import metrics
     from steerlens.models import HookedModel, load_model
+    from steerlens.runs.search import search
+    from steerlens.runs.search_result import Search
     from steerlens.runs.store import read_store
     from steerlens.runs.sweep import Sweep, sweep
     from steerlens.steering import (

@@ -42,6 +42,11 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     contrast = sl.ContrastSet(tuple(f"I love {one}" for one in things), tuple(f"I hate {one}" for one in things))
     few = {"n": 1, "max_new_tokens": 1}
     swept = sl.sweep(model, vector, PROMPT, metrics=[sl.metrics.length()], **few, progress=False)
+    has_e = sl.metrics.Metric("an e", "share", lambda texts: np.array([float("e" in text) for text in texts]))
+    scale = [sl.norm_share(1.0)]
+    searched = sl.search(
+        model, vector, PROMPT, goal=has_e, strengths=scale, budget=40, confirm=1, **few, progress=False
+    )
     text = {"model": model, "prompts": PROMPT}
     steered = {**text, "steering": vector}
     table: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -97,6 +102,22 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "iso_kl": (sl.iso_kl, {"nats": 0.5}),
         "iso_surprise": (sl.iso_surprise, {"nats": 1.0}),
         "solve_strengths": (sl.solve_strengths, {**text, "vectors": vector, "strength": sl.norm_share(0.3)}),
+        "search": (
+            sl.search,
+            {
+                **text,
+                "directions": vector,
+                "goal": has_e,
+                "strengths": scale,
+                "budget": 40,
+                **few,
+                "confirm": 1,
+                "progress": False,
+            },
+        ),
+        "Search.front": (searched.front, {}),
+        "Search.plot": (searched.plot, {}),
+        "Search.report": (searched.report, {"path": "page.html"}),
         "read_store": (sl.read_store, {"path": "filled.sqlite"}),
         "with_system": (sl.with_system, {"system": "Be brief.", "prompt": "Hello"}),
         "steer": (_steered, {"model": model, "vectors": vector}),

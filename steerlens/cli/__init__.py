@@ -14,6 +14,7 @@ from steerlens.cli.demo import demo
 from steerlens.cli.get import get
 from steerlens.cli.options import spread
 from steerlens.cli.reproduce import reproduce
+from steerlens.cli.search import search
 from steerlens.cli.steer import steer
 from steerlens.cli.sweep import sweep
 from steerlens.cli.waiting import choose_waiting
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (steer, sweep, demo, reproduce, get):
+for command in (steer, sweep, search, demo, reproduce, get):
     app.command()(spread(command))
 
 # typer has its own copy of click in newer versions.
