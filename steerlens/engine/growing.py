@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlens.engine.growths import Bank, Growth
+from steerlens.interruptions import breathe
 from steerlens.models import HookedModel, Site, changing_at, is_bridge, put_on, resid_pre_hook, stamp
 from steerlens.steering.changing import Round
 from steerlens.steering.conditions import Injection
@@ -60,6 +61,7 @@ def walk_blocks(
     handed_on = None
     at_layer = {growth.layer: growth for growth in growths}
     for layer in range(start, model.cfg.n_layers):
+        breathe()
         if layer == hand_on:
             handed_on = resid[: len(tokens)].clone()  # the clean rows come first as long as they are present
         growth = at_layer.get(layer)

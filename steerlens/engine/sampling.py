@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from einops import rearrange
@@ -38,6 +39,11 @@ from steerlens.steering.tokens import pad_id, pad_left, reader_after
 _LEAVE_SHARE = 0.25
 # Checking whether rows have ended waits for the device; on an accelerator it is done once every so many tokens.
 _LOOK_EVERY = {"cpu": 1, "cuda": 16, "mps": 16}
+
+
+OnDrawn = Callable[[Sequence[tuple[int, int]], int, Tensor], object]
+"""Takes (condition, prompt) of each unit of a batch, its first sample number, and its tokens so far, unit × sample ×
+new, the fill of `Stops` after an end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +88,7 @@ def sample(
     use_cache: bool = True,
     compiled: bool = False,
     on_tokens: Callable[[int], object] | None = None,
+    on_drawn: OnDrawn | None = None,
 ) -> Completions:
     """`sampling.n` completions of every prompt under every condition, in the order of the job.
 
@@ -96,6 +103,7 @@ def sample(
         use_cache: False runs the whole sequence for every token; for models without a cache, and for checks.
         compiled: compile the decode of a HookedTransformer (on CUDA into a graph); see `generate`.
         on_tokens: called with the number of tokens drawn since the last call.
+        on_drawn: called after each step of a batch, see `OnDrawn`; an error raised there ends the job.
 
     Raises:
         SteerlensError: a job beyond the model's context or the memory budget; unsteered logits that are not finite.
@@ -144,6 +152,7 @@ def sample(
             decoders=decoders,
             guess=guess,
             on_tokens=on_tokens or (lambda count: None),
+            on_rows=on_drawn and partial(on_drawn, [(unit.condition, unit.prompt) for unit in batch], samples.start),
         )
         for unit, row in zip(batch, drawn, strict=True):
             tokens[unit.condition, unit.prompt, samples] = row
@@ -207,6 +216,7 @@ def _sample_batch(
     decoders: Decoders,
     guess: bool,
     on_tokens: Callable[[int], object],
+    on_rows: Callable[[Tensor], object] | None = None,
 ) -> tuple[Int[Tensor, "units samples new"], bool]:
     """The new tokens of one batch of units, `keys.shape[1]` samples each.
 
@@ -268,6 +278,8 @@ def _sample_batch(
         step += 1
         if step > announced:  # what is drawn again is not reported twice
             on_tokens(len(rows.drawn))
+            if on_rows is not None:
+                on_rows(rearrange(result[:, :step], "(unit sample) new -> unit sample new", unit=units))
             announced = step
         if step == 1:
             sure, sure_step = rows, step

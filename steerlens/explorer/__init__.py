@@ -1,4 +1,4 @@
-"""The Jupyter explorer: a steering vector on a slider. A front end: all its numbers come from elsewhere."""
+"""The explorer: a vector on sliders, in Jupyter or in a browser. A front end: its numbers come from elsewhere."""
 
 from steerlens.explorer.widget import Explorer, explore
 

@@ -1,26 +1,18 @@
-"""What the explorer is set to, the numbers that follow from it, and the Python lines that do the same."""
+"""What the explorer is set to, and the Python lines that do the same."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from steerlens.analysis.layer_effect import LayerEffect, layer_effect
-from steerlens.analysis.logit_shift import By, LogitShift, logit_shift
-from steerlens.engine import generate
-from steerlens.models import HookedModel, is_bridge, stamp
-from steerlens.steering import Injection, Placement, PromptPair, SteeringVector, actadd
+from steerlens.analysis.logit_shift import By
+from steerlens.explorer.contrasts import Method, code_of
+from steerlens.models import HookedModel, is_bridge, source_of, stamp
+from steerlens.steering import Placement, PromptPair
 from steerlens.steering.chats import Message
 from steerlens.steering.placement import takes_one_position
 from steerlens.steering.prompts import PromptLike
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-# Results kept: enough to drag a slider back and forth without running the model again.
-_KEPT = 256
 
 
 @dataclass(frozen=True)
@@ -29,15 +21,16 @@ class View:
 
     Attributes:
         pair, prompt, layer, coeff, placement: the vector, and the text that it steers. Placements that take
-            one position (`"last"`, `"all"`, …) get the last of the pair's.
-        words: next words that are followed, without their leading space; of one that is several tokens, the first.
+            one position (`"last"`, `"all"`, …) get the last of the pair's. Of an empty pair there is None.
+        words: next words that are followed, without their leading space; each must be one token of the model.
         by: which tokens count as moved most (see `logit_shift`).
         measure: what is drawn against the layer (see `layer_effect`).
         n, max_new_tokens, seed: of the completions.
-        chat: whether the prompt is a user's turn in a chat, which the model answers.
+        chat, system: whether the prompt is a user's turn in a chat, which the model answers; what the system says.
+        method, contrast: how the vector is made; methods other than `"actadd"` take the shipped contrast set.
     """
 
-    pair: PromptPair
+    pair: PromptPair | None
     prompt: str
     layer: int
     coeff: float
@@ -49,6 +42,9 @@ class View:
     max_new_tokens: int = 40
     seed: int = 0
     chat: bool = False
+    system: str = ""
+    method: Method = "actadd"
+    contrast: str = "weddings"
 
     @property
     def one_position(self) -> bool:
@@ -56,14 +52,22 @@ class View:
         return takes_one_position(self.placement)
 
     @property
-    def given(self) -> tuple[str, bool]:
+    def given(self) -> tuple[Hashable, ...]:
         """What the prompt is a function of."""
-        return self.prompt, self.chat
+        return (self.prompt, self.chat, self.system if self.chat else "")
+
+    @property
+    def made(self) -> tuple[Hashable, ...]:
+        """What the vectors of all layers are a function of."""
+        return (self.method, self.pair if self.method == "actadd" else self.contrast)
 
     @property
     def asked(self) -> PromptLike:
         """The prompt as the package's functions take it."""
-        return [Message("user", self.prompt)] if self.chat else self.prompt
+        if not self.chat:
+            return self.prompt
+        system = [Message("system", self.system)] if self.system else []
+        return [*system, Message("user", self.prompt)]
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -72,136 +76,82 @@ class View:
 
     @property
     def by_layer(self) -> tuple[Hashable, ...]:
-        """What the figure by layer depends on: not on the layer that is chosen."""
-        return (self.pair, self.given, self.coeff, self.placement, self.words, self.measure)
+        """What the figures by layer depend on: not on the layer that is chosen."""
+        return (self.made, self.given, self.coeff, self.placement, self.words)
 
     @property
     def sampled(self) -> tuple[Hashable, ...]:
         """What the completions depend on: after a change of anything else they still hold."""
         return (
-            *(self.pair, self.given, self.layer, self.coeff, self.placement),
+            *(self.made, self.given, self.layer, self.coeff, self.placement),
             *(self.n, self.max_new_tokens, self.seed),
         )
 
     def code(self, model: HookedModel) -> str:
         """The Python lines that do the same."""
-        pad = [] if self.pair.pad == "space" else [f"pad={_quoted(self.pair.pad)}"]
         place = self.placement if isinstance(self.placement, int) else _quoted(self.placement)
-        placed = [] if self.placement == "front" else [f"placement={place}"]
+        placed = [f"placement={place}"]
         words = f"[{', '.join(map(_quoted, self.wanted))}]"
         coeff = _plain(self.coeff)
-        lines = [
-            "import steerlens as sl",
-            "",
-            _load_line(model),
-            _call("pair = sl.PromptPair", _quoted(self.pair.positive), _quoted(self.pair.negative), *pad),
-            f"prompt = {_quoted(self.prompt)}"
-            if not self.chat
-            else _call("prompt = ", f'{{"role": "user", "content": {_quoted(self.prompt)}}}', brackets="[]"),
-            'vectors = sl.actadd(model, pair, layers="all")',
-        ]
-        if self.one_position:
+        imports, making = ([], self._pair_lines()) if self.method == "actadd" else code_of(self.method, self.contrast)
+        lines = ["import steerlens as sl", *imports, "", _load_line(model), *self._prompt_lines(), *making]
+        if self.one_position and self.method == "actadd":
             lines.append("vectors = {layer: vector.at(-1) for layer, vector in vectors.items()}")
         lines += [f"vector = {coeff} * vectors[{self.layer}]", ""]
         if self.words:
             lines.append(f"words = {words}")
-        follow = ["follow=words", 'pieces="first"'] if self.words else []
+        follow = ["follow=words"] if self.words else []
         lines += [
             _call("shift = sl.logit_shift", "model", "prompt", "vector", f"by={_quoted(self.by)}", *follow, *placed),
             "shift.plot().show()",
             "",
         ]
         if self.words:
-            asked = ["model", "vectors", "prompt", "words", f"coeffs={coeff}", 'pieces="first"', *placed]
             lines += [
-                _call("effect = sl.layer_effect", *asked),
+                _call("effect = sl.layer_effect", "model", "vectors", "prompt", "words", f"coeffs={coeff}", *placed),
                 f"effect.plot({_quoted(self.measure)}, mark_layer={self.layer}).show()",
+                "effect.plot_damage().show()",
                 "",
             ]
-        sampled = [f"n={self.n}", f"max_new_tokens={self.max_new_tokens}", f"seed={self.seed}", *placed]
+        sampled = [f"n={self.n}", f"max_new_tokens={self.max_new_tokens}", f"seed={self.seed}", "surprise=True"]
         lines += [
-            _call("completions = sl.generate", "model", "prompt", "[None, vector]", *sampled),
+            _call("completions = sl.generate", "model", "prompt", "[None, vector]", *sampled, *placed),
             'print(completions[["label", "completion"]])',
         ]
         return "\n".join(lines) + "\n"
 
+    def _pair_lines(self) -> list[str]:
+        assert self.pair is not None
+        pad = [] if self.pair.pad == "space" else [f"pad={_quoted(self.pair.pad)}"]
+        return [
+            _call("pair = sl.PromptPair", _quoted(self.pair.positive), _quoted(self.pair.negative), *pad),
+            'vectors = sl.actadd(model, pair, layers="all")',
+        ]
 
-class Numbers:
-    """What the explorer shows, by view: computed by the package's own functions, and kept."""
+    def _prompt_lines(self) -> list[str]:
+        if not self.chat:
+            return [f"prompt = {_quoted(self.prompt)}"]
+        turns = [("system", self.system)] * bool(self.system) + [("user", self.prompt)]
+        said = [f'{{"role": "{role}", "content": {_quoted(content)}}}' for role, content in turns]
+        return [_call("prompt = ", *said, brackets="[]")]
 
-    def __init__(self, model: HookedModel) -> None:
-        self.model = model
-        self._kept: dict[Hashable, Any] = {}
 
-    def vectors(self, view: View) -> dict[int, SteeringVector]:
-        """The vectors of all layers, coefficient 1, from one forward pass per pair."""
-        found = self._once(("vectors", view.pair), lambda: actadd(self.model, view.pair, layers="all"))
-        return {layer: vector.at(-1) for layer, vector in found.items()} if view.one_position else found
-
-    def injection(self, view: View) -> Injection:
-        """The vector of the view, at its place."""
-        return Injection(view.coeff * self.vectors(view)[view.layer], view.placement)
-
-    def shift(self, view: View) -> LogitShift:
-        """`logit_shift` of the view."""
-        key = ("shift", view.pair, view.given, view.layer, view.coeff, view.placement, view.words, view.by)
-        return self._once(
-            key,
-            lambda: logit_shift(
-                self.model, view.asked, self.injection(view), by=view.by, follow=view.wanted, pieces="first"
-            ),
-        )
-
-    def effect(self, view: View) -> LayerEffect:
-        """`layer_effect` of the view, whatever its layer."""
-        key = ("effect", view.pair, view.given, view.coeff, view.placement, view.words)
-        return self._once(
-            key,
-            lambda: layer_effect(
-                self.model,
-                self.vectors(view),
-                view.asked,
-                view.wanted,
-                coeffs=view.coeff,
-                placement=view.placement,
-                pieces="first",
-            ),
-        )
-
-    def completions(self, view: View) -> pd.DataFrame:
-        """`generate` of the view, beside the unsteered model."""
-        return self._once(
-            ("completions", *view.sampled),
-            lambda: generate(
-                self.model,
-                view.asked,
-                [None, self.injection(view)],
-                n=view.n,
-                max_new_tokens=view.max_new_tokens,
-                seed=view.seed,
-                progress=False,
-            ),
-        )
-
-    def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        if key not in self._kept:
-            self._kept[key] = compute()
-            while len(self._kept) > _KEPT:
-                self._kept.pop(next(iter(self._kept)))
-        return self._kept[key]
+def split_words(words: str) -> tuple[str, ...]:
+    """The words of a line separated by commas, each once."""
+    return tuple(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
 
 
 def _load_line(model: HookedModel) -> str:
     """How this model is loaded, as far as it can be told from the model."""
-    mark = stamp(model)
+    mark, source = stamp(model), source_of(model)
     options = "" if mark.folded else ", processing=False"
     if is_bridge(model):
         options += ", bridge=True"
     dtype = str(model.cfg.dtype).removeprefix("torch.")
     if dtype != "float32":
         options += f", dtype={_quoted(dtype)}"
-    line = f"model = sl.load_model({_quoted(mark.name)}{options})"
-    return line if mark.name == "demo" else f"{line}  # or the model that the explorer was given"
+    line = f"model = sl.load_model({_quoted(source or mark.name)}{options})"
+    return line if source else f"{line}  # or the model that the explorer was given"
 
 
 def _call(start: str, *arguments: str, brackets: str = "()") -> str:

@@ -14,6 +14,7 @@ from steerlens.models.checkpoints import DEMO_MODEL_PATH
 from steerlens.models.decoding import Decoder, Decoders, WholeDecoder
 from steerlens.models.ends import end_ids
 from steerlens.models.fingerprint import fingerprint
+from steerlens.models.held_weights import weights_held
 from steerlens.models.loading import load_model
 from steerlens.models.model_stamp import ModelStamp, stamp
 from steerlens.models.one_at_a_time import for_one_thread, one_at_a_time
@@ -45,6 +46,7 @@ from steerlens.models.sites import (
     site_hook,
     site_width,
 )
+from steerlens.models.sources import source_of
 
 __all__ = [
     "DEMO_MODEL_PATH",
@@ -90,8 +92,10 @@ __all__ = [
     "run_settings",
     "site_hook",
     "site_width",
+    "source_of",
     "stamp",
     "walkable",
     "watch_passes",
+    "weights_held",
     "without_live_hooks",
 ]

@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from steerlens.errors import SteerlensError
+from steerlens.models.held_weights import once_if_held
 from steerlens.models.one_at_a_time import for_one_thread
 from steerlens.models.protocol import HookedModel, is_bridge, weights_of
 from steerlens.models.running import live_hooks
@@ -36,8 +37,8 @@ def fingerprint(model: HookedModel) -> str:
     """32 hexadecimal digits that two models share only if they compute the same completions.
 
     Made of every bit of every parameter, the class, the configuration, and a sample of the tokenizer. It does not
-    depend on the device, on the model's name, or on how weights lie in memory. Nothing is cached, so weights
-    edited in place give another one.
+    depend on the device, on the model's name, or on how weights lie in memory. Nothing is cached (but in the block of
+    `weights_held`), so weights edited in place give another one.
 
     The weights are summed up where they are: 32-bit words times fixed odd 64-bit numbers, modulo 2**64, one sum
     for 2**15 words (multilinear hashing, Carter and Wegman 1979; integer sums have no order, so every device gets
@@ -55,6 +56,10 @@ def fingerprint(model: HookedModel) -> str:
             f"the model has hooks of yours at {hooked[0]}{' and elsewhere' if len(hooked) > 1 else ''}, so its results "
             "cannot be kept or computed elsewhere; remove them (model.reset_hooks(), or leave the `with` block)"
         )
+    return once_if_held(model, "fingerprint", lambda: _digest(model))
+
+
+def _digest(model: HookedModel) -> str:
     digest = hashlib.blake2b(digest_size=16, person=b"steerlens model")
     digest.update(json.dumps([type(model).__name__, _settings(model), _tokenizer_sample(model)]).encode())
     for name, weight in weights_of(model):

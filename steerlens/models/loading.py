@@ -17,6 +17,7 @@ from steerlens.models.originals import find_original
 from steerlens.models.protocol import HookedModel, is_bridge, require_model
 from steerlens.models.proved import has_hooked_transformer, proved, tell
 from steerlens.models.quiet import quiet, same_random_state
+from steerlens.models.sources import note_source
 from steerlens.models.spread import check_spread, load_spread
 from steerlens.models.strides import fix_strides
 from steerlens.models.weight_sketch import note_origin
@@ -91,7 +92,9 @@ def load_model(
             target_dtype, note = auto_dtype(target_device, None)
             tell([note] if note else [])
         with quiet(), same_random_state():
-            return load_spread(source, tokenizer, target_dtype, device_map, n_ctx=n_ctx, prove=prove)
+            spread = load_spread(source, tokenizer, target_dtype, device_map, n_ctx=n_ctx, prove=prove)
+        note_source(spread, source)
+        return spread
     if isinstance(source, torch.nn.Module) and hasattr(source, "hook_dict"):
         if n_ctx is not None:
             raise SteerlensError("n_ctx does not go with a live model, which stays as it is; set model.cfg.n_ctx")
@@ -124,6 +127,7 @@ def load_model(
         if strides:
             fix_strides(model)
         note_origin(model, origin)
+        note_source(model, source)
     tell(notes)
     return model.eval()
 

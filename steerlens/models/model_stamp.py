@@ -13,6 +13,7 @@ from torch import Tensor
 
 from steerlens.arguments import flag, shown, text, whole_number
 from steerlens.errors import SteerlensError
+from steerlens.models.held_weights import once_if_held
 from steerlens.models.protocol import HookedModel, is_bridge
 from steerlens.models.weight_sketch import WeightSketch, live_and_origin
 
@@ -128,6 +129,10 @@ def sketch_of(sample: Float[Tensor, "64 d_model"]) -> tuple[float, ...]:
 @torch.no_grad()
 def stamp(model: HookedModel) -> ModelStamp:
     """The stamp of `model`. Its weights are read whole once, and again when they were changed."""
+    return once_if_held(model, "stamp", lambda: _read_stamp(model))
+
+
+def _read_stamp(model: HookedModel) -> ModelStamp:
     cfg = model.cfg
     embedding: Tensor = model.W_E  # type: ignore[attr-defined]
     sample = sample_of(embedding)

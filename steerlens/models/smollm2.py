@@ -66,16 +66,21 @@ def fetch(file: str | Path | None = None, *, tell: Callable[[str], None] = lambd
         ) from None
 
 
+def is_there() -> bool:
+    """Whether `load_model("smollm2")` finds it in the cache."""
+    folder = cache_folder() / "smollm2"
+    return _whole(folder / _WEIGHTS) or (folder / _GGUF).is_file()
+
+
 def directory() -> Path:
     """The model's directory in Hugging Face layout; made from the fetched file if it is not there.
 
     Raises:
         SteerlensError: nothing was fetched.
     """
-    folder = cache_folder() / "smollm2"
-    if not _whole(folder / _WEIGHTS) and not (folder / _GGUF).is_file():
+    if not is_there():
         raise SteerlensError(
-            f"model 'smollm2' is not in {folder}; run `steerlens get smollm2` once (98 MB), "
+            f"model 'smollm2' is not in {cache_folder() / 'smollm2'}; run `steerlens get smollm2` once (98 MB), "
             f"or load the unquantised one from the hub: {HUB_NAME!r}"
         )
     return fetch()

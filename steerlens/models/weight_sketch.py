@@ -89,7 +89,7 @@ class _Note:
 
 def note_origin(model: HookedModel, origin: WeightSketch | None) -> None:
     """Nothing is returned: the model knows the sketch of the Hugging Face model that it was made from."""
-    vars(model)[_NOTE] = _Note(_key(model), None, origin)
+    vars(model)[_NOTE] = _Note(weights_key(model), None, origin)
 
 
 def live_and_origin(model: HookedModel) -> tuple[WeightSketch, WeightSketch | None]:
@@ -99,7 +99,7 @@ def live_and_origin(model: HookedModel) -> tuple[WeightSketch, WeightSketch | No
     is not known, and when weights were changed after loading. Both are kept on the model with a key, of PyTorch's
     counters of changes in place and one element of every weight: read anew whenever that key is another.
     """
-    key, note = _key(model), vars(model).get(_NOTE)
+    key, note = weights_key(model), vars(model).get(_NOTE)
     if note is not None and note.key == key and note.live is not None:
         return note.live, note.origin
     live = sketch_weights(weights_of(model))
@@ -109,7 +109,8 @@ def live_and_origin(model: HookedModel) -> tuple[WeightSketch, WeightSketch | No
     return live, origin
 
 
-def _key(model: HookedModel) -> tuple[Any, ...]:
+def weights_key(model: HookedModel) -> tuple[Any, ...]:
+    """What changes when weights are changed: PyTorch's counters of changes in place, one element of every weight."""
     weights = [weight for _, weight in weights_of(model)]
     versions = tuple(0 if weight.is_inference() else weight._version for weight in weights)
     middles = [weight.detach()[tuple(size // 2 for size in weight.shape)] for weight in weights if weight.numel()]

@@ -6,10 +6,8 @@ path). Set STEERLENS_SCREENSHOTS to a folder to keep pictures.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,52 +20,9 @@ from typing import Any
 import pytest
 
 import steerlens as sl
+from tests.browser.browsing import PATIENCE, ROOT, Errors, installed, opened, picture, use_the_explorer
 
 pytestmark = [pytest.mark.slow, pytest.mark.outside]
-
-PATIENCE = 300  # seconds: nothing is said about speed, a busy machine may be slow; only a hang ends here
-ROOT = Path(__file__).resolve().parents[2]
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-
-
-def installed(*modules: str) -> None:
-    """Skip the test that lacks one of the modules."""
-    for name in modules:
-        if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed; pip install {name.replace('.', '-')}")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    installed("playwright")
-    if BROWSER is None:
-        pytest.skip("there is no Chromium on the path; install one to run the tests in a browser")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield chromium
-        chromium.close()
-
-
-def opened(browser: Any, **settings: Any) -> Any:
-    """A new page that waits for what it is asked for as long as a busy machine needs."""
-    page = browser.new_page(**settings)
-    page.set_default_timeout(PATIENCE * 1000)
-    return page
-
-
-class Errors(list[str]):
-    """What a page complained about: console errors and uncaught exceptions."""
-
-    def watch(self, page: Any) -> None:
-        page.on("console", lambda message: message.type == "error" and self.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: self.append(f"exception: {error}"))
-
-
-def picture(page: Any, name: str) -> None:
-    if folder := os.environ.get("STEERLENS_SCREENSHOTS"):
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -151,77 +106,12 @@ def run_the_cell(page: Any) -> None:
     pytest.fail("JupyterLab did not run the cell")
 
 
-def bars(page: Any) -> list[str]:
-    """The shapes of the bars, as drawn."""
-    return page.eval_on_selector_all(
-        ".steerlens-figure .barlayer .point path", "paths => paths.map(path => path.getAttribute('d'))"
-    )
-
-
-def until_changed(page: Any, read: Any, before: Any, seconds: float = PATIENCE) -> float:
-    """Seconds until `read(page)` is something else, and not empty."""
-    begin = time.perf_counter()
-    while time.perf_counter() - begin < seconds:
-        now = read(page)
-        if now and now != before:
-            return time.perf_counter() - begin
-        page.wait_for_timeout(10)
-    pytest.fail(f"nothing changed within {seconds:.0f} s")
-
-
 def test_the_explorer_in_jupyterlab(browser: Any, lab: str) -> None:
     page, errors = opened(browser, viewport={"width": 1440, "height": 1250}), Errors()
     errors.watch(page)
     page.goto(f"{lab}/doc/tree/explorer.ipynb")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     run_the_cell(page)
-    page.wait_for_selector(".steerlens-figure .barlayer .point path", state="attached")
-    page.wait_for_selector(".steerlens-figure .scatterlayer .trace path", state="attached")
-    page.wait_for_timeout(1500)
-    picture(page, "explorer")
-
-    def status(page: Any) -> str:
-        return page.locator(".steerlens-status").first.inner_text()
-
-    def chosen_layer(page: Any) -> list[str]:
-        shapes = ".steerlens-figure .shapelayer path"
-        return page.eval_on_selector_all(shapes, "paths => paths.map(path => path.getAttribute('d'))")
-
-    assert "layer 4" in status(page)
-    drawn, marked = bars(page), chosen_layer(page)
-    page.locator(".widget-slider .noUi-handle").nth(0).focus()
-    page.keyboard.press("ArrowLeft")
-    took = until_changed(page, bars, drawn)
-    print(f"from the key to the new bars: {took:.2f} s")
-    assert "layer 3" in status(page)
-    until_changed(page, chosen_layer, marked)
-
-    before = bars(page)
-    page.locator(".widget-slider .noUi-handle").nth(1).focus()
-    for _ in range(6):  # six moves in a row end in the one picture of the last
-        page.keyboard.press("ArrowRight")
-    until_changed(page, bars, before)
-    page.wait_for_function("document.querySelector('.steerlens-status').innerText.includes('8 ×')")
-
-    prompt = page.locator(".widget-text input[type=text]").nth(2)
-    prompt.fill("")
-    prompt.press("Enter")
-    page.wait_for_selector(".steerlens-error")
-    picture(page, "explorer-error")
-    assert "the prompt is empty" in page.locator(".steerlens-error").inner_text()
-    prompt.fill("This film <script>alert(1)</script> was")
-    prompt.press("Enter")
-    page.wait_for_selector(".steerlens-error", state="detached")
-
-    page.get_by_role("button", name="Complete").click()
-    page.wait_for_selector(".sl-sides td")
-    page.get_by_text("As code").click()
-    page.wait_for_selector(".steerlens-code pre")
-    page.wait_for_timeout(600)
-    picture(page, "explorer-completions")
-    assert "8 * vectors[3]" in page.locator(".steerlens-code pre").inner_text()
-    assert "<script>" in page.locator(".sl-sides caption").first.inner_text(), "markup in a prompt is shown, not run"
-    overflow = page.evaluate("(e => e.scrollWidth - e.clientWidth)(document.querySelector('.steerlens-explorer'))")
+    use_the_explorer(page, "explorer")
     page.close()
-    assert overflow <= 1, "the widget is wider than its cell"
     assert errors == []

@@ -3,50 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 import threading
 import time
-import types
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 import steerlens as sl
 
 pytest.importorskip("ipywidgets", reason='the explorer needs the extra: pip install "steerlens[notebook]"')
 pytest.importorskip("anywidget", reason='the explorer needs the extra: pip install "steerlens[notebook]"')
 
-import plotly.graph_objects as go
 
-from steerlens.explorer import Explorer, panels, view, widget
-from steerlens.extras import needs
-
-
-@pytest.fixture
-def explorer(demo: Any) -> Explorer:
-    return sl.explore(demo, ("Love", "Hate"), "I hate you because", layer=2, coeff=5, words="love, hate")
-
-
-def bars(figure: go.Figure) -> list[float]:
-    return [float(x) for trace in figure.data for x in np.asarray(trace.x)]
-
-
-def chosen(figure: go.Figure) -> list[float]:
-    return [shape.x0 for shape in figure.layout.shapes if shape.name == "chosen layer"]
+from steerlens.explorer import Explorer, contrasts, numbers, session
+from steerlens.figures import theme
+from steerlens.interruptions import Interrupted, interruptible
+from tests.explorer.reading import bars, chosen
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
     """The calls that the explorer makes to a function of the package, from now on."""
     calls: list[Any] = []
-    function = getattr(view, name)
+    function = getattr(numbers if hasattr(numbers, name) else contrasts, name)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         calls.append((args, kwargs))
         return function(*args, **kwargs)
 
-    monkeypatch.setattr(view, name, call)
+    monkeypatch.setattr(numbers if hasattr(numbers, name) else contrasts, name, call)
     return calls
 
 
@@ -62,16 +53,49 @@ def test_it_shows_what_the_package_computes(demo: Any, explorer: Explorer) -> No
 
 
 def test_the_browser_is_sent_what_is_shown(explorer: Explorer) -> None:
-    explorer.controls["layer"].value = 1
-    sent = [json.loads(text) for text in explorer._figures.figures]
-    assert sent[0] == json.loads(explorer.shift_figure.to_json())
-    assert [shape["x0"] for shape in sent[1]["layout"]["shapes"] if shape.get("name") == "chosen layer"] == [1]
+    explorer.move(layer=1)
+    front = explorer.widget
+    assert json.loads(front.shift_figure) == json.loads(explorer.shift_figure.to_json())
+    sent = json.loads(front.effect_figure)
+    assert [shape["x0"] for shape in sent["layout"]["shapes"] if shape.get("name") == "chosen layer"] == [1]
+    (ring,) = [trace for trace in json.loads(front.damage_figure)["data"] if trace.get("name") == "chosen layer"]
+    here = explorer.effect.frame.query("role == 'steered' and layer == 1").iloc[0]
+    assert explorer.damage_figure.data[-1].x[0] == here["disruption"] and ring["name"] == "chosen layer"
+    assert front.settings["layer"] == 1 and front.options["n_layers"] == 8
+
+
+def test_effect_and_damage_stand_beside_those_of_a_random_vector(explorer: Explorer) -> None:
+    tiles = {tile["label"]: tile for tile in explorer.widget.tiles}
+    rows = explorer.effect.frame[explorer.effect.frame["layer"] == 2].set_index("role")
+    for name in ("effectiveness", "disruption"):
+        assert tiles[name]["value"] == f"{theme.number(rows.loc['steered', name])} nats"
+        assert tiles[name]["note"].endswith(theme.number(rows.loc["random", name]))
+
+
+def test_every_token_of_the_prompt_says_what_changed_behind_it(explorer: Explorer, demo: Any) -> None:
+    shown = explorer.widget.tokens
+    assert [one["token"] for one in shown][1:] == ["I", "␣hate", "␣you", "␣because"]
+    expected = sl.logit_shift(
+        demo, "I hate you because", 5 * sl.actadd(demo, "Love", "Hate", layer=2), by="prob", top_k=3, positions="all"
+    )
+    last = expected.frame[expected.frame["position"] == 4].sort_values("prob_base", ascending=False)
+    assert shown[0]["next"] == [], "nothing reaches BOS"
+    assert [one[0] for one in shown[-1]["next"]] == [theme.visible_token(token) for token in last["token"]]
+    assert shown[-1]["next"][0][1:] == [theme.percent(last.iloc[0][name]) for name in ("prob_base", "prob_steered")]
+    assert max(one["share"] for one in shown) == 1
+
+
+def test_leading_spaces_are_seen_in_the_fields(explorer: Explorer) -> None:
+    explorer.move(positive=" Love")
+    fields = explorer.widget.fields
+    assert fields["positive"] == [["␣Love"]] and fields["negative"] == [["H", "ate"]]
+    assert fields["words"] == [["␣love"], ["␣hate"]]
 
 
 @pytest.mark.parametrize(("control", "value"), [("layer", 1), ("coeff", -3.0), ("placement", "back"), ("by", "shift")])
 def test_a_move_redraws_the_shift(explorer: Explorer, control: str, value: object) -> None:
     before = bars(explorer.shift_figure)
-    explorer.controls[control].value = value
+    explorer.move(**{control: value})
     after = bars(explorer.shift_figure)
     assert after != before
     assert after == bars(explorer.shift.plot())
@@ -79,37 +103,53 @@ def test_a_move_redraws_the_shift(explorer: Explorer, control: str, value: objec
 
 def test_a_move_of_the_layer_computes_no_more_than_it_must(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = {name: counted(monkeypatch, name) for name in ("actadd", "logit_shift", "layer_effect")}
-    explorer.controls["layer"].value = 1
+    explorer.move(layer=1)
     assert chosen(explorer.effect_figure) == [1]
-    assert {name: len(made) for name, made in calls.items()} == {"actadd": 0, "logit_shift": 1, "layer_effect": 0}
-    explorer.controls["layer"].value = 2  # has been shown before
-    assert len(calls["logit_shift"]) == 1
-    explorer.controls["coeff"].value = 4
-    assert {name: len(made) for name, made in calls.items()} == {"actadd": 0, "logit_shift": 2, "layer_effect": 1}
-    explorer.controls["positive"].value = "Joy"
+    made = {"actadd": 0, "logit_shift": 2, "layer_effect": 0}  # behind the last token, and behind each
+    assert {name: len(found) for name, found in calls.items()} == made
+    explorer.move(layer=2)  # has been shown before
+    assert len(calls["logit_shift"]) == 2
+    explorer.move(coeff=4)
+    assert {name: len(found) for name, found in calls.items()} == {"actadd": 0, "logit_shift": 4, "layer_effect": 1}
+    explorer.move(positive="Joy")
     assert len(calls["actadd"]) == 1
-    explorer.controls["positive"].value = "Love"
+    explorer.move(positive="Love")
     assert len(calls["actadd"]) == 1
 
 
-def test_moves_in_a_row_are_drawn_once(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    shifts, effects = counted(monkeypatch, "logit_shift"), counted(monkeypatch, "layer_effect")
+def test_weights_are_read_again_only_when_they_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = sl.load_model("demo")
+    explorer = sl.explore(model, words="love, hate")
+    read: list[int] = []
+    fingerprint = sys.modules["steerlens.models.fingerprint"]
+    digest = fingerprint._digest
+    monkeypatch.setattr(fingerprint, "_digest", lambda one: read.append(1) or digest(one))
+    explorer.move(coeff=3)
+    assert read == []
+    before = explorer.shift.settings["model fingerprint"]
+    with torch.no_grad():
+        model.W_E.mul_(1.5)
+    explorer.move(coeff=2)
+    assert len(read) == 1
+    assert explorer.shift.settings["model fingerprint"] not in (None, before)
 
-    async def drag() -> None:
+
+def test_moves_in_a_row_are_drawn_once(demo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def drag() -> tuple[Explorer, int, int]:
+        explorer = sl.explore(demo, layer=2)
+        shifts, effects = counted(monkeypatch, "logit_shift"), counted(monkeypatch, "layer_effect")
         for step in range(10):
-            explorer.controls["coeff"].value = 6 + step / 2
+            explorer.move(coeff=6 + step / 2)
         assert not shifts, "nothing is computed while the moves come in"
-        while not shifts:
-            await asyncio.sleep(0.005)
-        await asyncio.sleep(0)
-        assert explorer._figures.stale[1] or effects, "the figure by layer waits, and is pale until it is drawn"
-        deadline = time.monotonic() + 30
-        while not effects and time.monotonic() < deadline:
+        await asyncio.sleep(0.005)
+        assert "effect" in explorer.widget.stale or effects, "what runs over all layers waits, and is pale until then"
+        deadline = time.monotonic() + 60
+        while explorer.widget.stale and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
+        return explorer, len(shifts), len(effects)
 
-    asyncio.run(drag())
-    assert len(shifts) == len(effects) == 1
-    assert explorer._figures.stale == [False, False]
+    explorer, shifts, effects = asyncio.run(drag())
+    assert (shifts, effects) == (2, 1)  # behind the last token, and behind each
     assert explorer.view.coeff == 10.5
     assert bars(explorer.shift_figure) == bars(explorer.shift.plot())
 
@@ -118,44 +158,38 @@ def test_messages_of_other_threads_are_worked_off_in_the_thread_of_the_widget(
     demo: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Newer Jupyters give each widget's messages a thread; two passes at once would mix their hooks."""
-    at_work: list[str] = []
+    at_work: list[tuple[str, str]] = []
 
     def noted(name: str) -> Any:
-        original = getattr(view.Numbers, name)
+        original = getattr(numbers.Numbers, name)
 
-        def call(numbers: Any, shown: Any) -> Any:
-            at_work.append(threading.current_thread().name)
-            return original(numbers, shown)
+        def call(*args: Any) -> Any:
+            at_work.append((name, threading.current_thread().name))
+            return original(*args)
 
         return call
 
     for name in ("shift", "effect", "completions"):
-        monkeypatch.setattr(view.Numbers, name, noted(name))
+        monkeypatch.setattr(numbers.Numbers, name, noted(name))
 
     async def use() -> Explorer:
         opened = sl.explore(demo)
         at_work.clear()
 
         def type_and_click() -> None:
-            opened.controls["prompt"].value = "This film was"
-            opened.controls["n"].value = 1
-            opened.controls["max_new_tokens"].value = 3
-            opened._button.click()
+            opened.widget.settings = {**opened.settings, "prompt": "This film was", "n": 1, "max_new_tokens": 3}
+            opened.session.order("complete")
 
-        threads = [threading.Thread(target=type_and_click, name=f"subshell {i}") for i in range(3)]
-        for thread in threads:
-            thread.start()
+        thread = threading.Thread(target=type_and_click)
+        thread.start()
         deadline = time.monotonic() + 30
-        while (opened._timers or any(map(threading.Thread.is_alive, threads))) and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
-        await asyncio.sleep(0.02)  # what the last thread handed over
-        while opened._timers and time.monotonic() < deadline:
+        while len({name for name, _ in at_work}) < 3 and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         return opened
 
     opened = asyncio.run(use())
-    assert set(at_work) == {threading.current_thread().name} and len(at_work) >= 3
-    assert opened.error == "" and "This film was" in opened.completions_html
+    assert {thread for _, thread in at_work} == {threading.current_thread().name}
+    assert opened.error == "" and opened.widget.streams["prompt"] == "This film was"
 
 
 @pytest.mark.parametrize(
@@ -167,177 +201,132 @@ def test_messages_of_other_threads_are_worked_off_in_the_thread_of_the_widget(
     ],
 )
 def test_errors_are_one_line_in_the_widget(explorer: Explorer, control: str, value: str, words: str) -> None:
-    good = explorer.controls[control].value
-    explorer.controls[control].value = value
+    good = explorer.settings[control]
+    explorer.move(**{control: value})
     assert words in explorer.error
     assert "\n" not in explorer.error
     assert "Traceback" not in explorer.error
-    assert True in explorer._figures.stale, "what is shown belongs to other settings"
-    explorer.controls[control].value = good
-    assert explorer.error == ""
-    assert explorer._figures.stale == [False, False]
+    assert explorer.widget.errors == [explorer.error]
+    assert explorer.widget.stale, "what is shown belongs to other settings"
+    explorer.move(**{control: good})
+    assert explorer.error == "" and explorer.widget.errors == []
+    assert explorer.widget.stale == []
 
 
 def test_both_prompts_empty_is_an_error_in_the_widget_too(explorer: Explorer) -> None:
-    explorer.controls["positive"].value = ""
-    explorer.controls["negative"].value = ""
+    explorer.move(positive="", negative="")
     assert "both prompts of the pair are empty" in explorer.error
 
 
+@pytest.mark.parametrize("word", ["xylophonequartz", "love, xylophonequartz"])
+def test_a_word_that_is_no_token_is_refused_as_the_api_refuses_it(explorer: Explorer, demo: Any, word: str) -> None:
+    explorer.move(words=word)
+    with pytest.raises(sl.SteerlensError) as refused:
+        sl.layer_effect(demo, sl.PromptPair("Love", "Hate"), "I hate you because", " xylophonequartz")
+    assert explorer.error == str(refused.value)
+
+
 def test_an_index_that_does_not_fit(explorer: Explorer) -> None:
-    assert explorer.controls["index"].layout.display == "none"
-    explorer.controls["placement"].value = "index"
-    assert explorer.controls["index"].layout.display == ""
-    explorer.controls["index"].value = 1
+    explorer.move(placement="index", index=1)
     assert explorer.error == ""
-    explorer.controls["index"].value = 77
+    explorer.move(index=77)
     assert "use an index from" in explorer.error
+
+
+BAD: list[dict[str, Any]] = [
+    *({"layer": value} for value in (99, -1, "3", None, 1.5, [1])),
+    *({"coeff": value} for value in (1e9, "x", float("nan"))),
+    *({"model": value} for value in ("/etc/passwd", "gpt2", 3, ["demo"], None)),
+    {"n": 10**9},
+    {"max_new_tokens": -1},
+    {"prompt": "x " * 20_000},
+    {"prompt": 7},
+    {"placement": "nowhere"},
+    {"method": "trained"},
+    {"contrast": "../../secrets"},
+    {"chat": "yes"},
+    {"index": 10**400},
+]
+
+
+def test_whatever_a_page_sends_is_a_line_of_error(explorer: Explorer) -> None:
+    good = explorer.settings
+    for bad in BAD:
+        explorer.session.take(bad)
+        assert explorer.error and "\n" not in explorer.error, bad
+        assert "Error" not in explorer.error, f"foreseen: {bad}"
+        explorer.session.take({"nonsense": 1, **{name: good[name] for name in bad}})
+        assert explorer.error == "" and "nonsense" not in explorer.settings
 
 
 def test_an_unforeseen_error_is_named_on_one_line(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("out of <memory>\nwith a long story")
 
-    monkeypatch.setattr(view, "logit_shift", fail)
-    explorer.controls["layer"].value = 1
-    assert "RuntimeError: out of &lt;memory&gt;" in explorer.error
+    monkeypatch.setattr(numbers, "logit_shift", fail)
+    explorer.move(layer=1)
+    assert "RuntimeError: out of <memory>" in explorer.error
     assert "long story" not in explorer.error
 
 
-def test_completions_come_when_asked_for_and_escaped(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = counted(monkeypatch, "generate")
-    explorer.controls["n"].value, explorer.controls["max_new_tokens"].value = 2, 5
-    explorer.controls["prompt"].value = "She wrote <b onclick=alert(1)> and"
-    assert not calls
-    assert explorer.completions_html == ""
-    explorer._button.click()
-    assert len(calls) == 1
-    assert "&lt;b onclick=alert(1)&gt;" in explorer.completions_html
-    assert "<b onclick" not in explorer.completions_html
-    assert "steerlens-stale" not in explorer._completions._dom_classes
-    explorer.controls["by"].value = "prob"
-    assert "steerlens-stale" not in explorer._completions._dom_classes, "the completions do not depend on it"
-    explorer.controls["coeff"].value = 1
-    assert "steerlens-stale" in explorer._completions._dom_classes
-    assert not explorer._button.disabled
+def test_completions_come_when_asked_for(explorer: Explorer, demo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    explorer.move(n=2, max_new_tokens=5, prompt="She wrote <b onclick=alert(1)> and")
+    assert explorer.widget.streams == {}
+    frame = explorer.complete()
+    vector = 5 * sl.actadd(demo, "Love", "Hate", layer=2)
+    expected = sl.generate(demo, explorer.view.asked, [None, vector], n=2, max_new_tokens=5, surprise=True)
+    pd.testing.assert_frame_equal(frame, expected)
+    shown = explorer.widget.streams
+    assert shown["prompt"] == "She wrote <b onclick=alert(1)> and", "the page sets it as text"
+    assert shown["rows"] == [list(pair) for pair in zip(frame["completion"][:2], frame["completion"][2:], strict=True)]
+    assert all(note.startswith("surprise ") and "repetition" in note for note in shown["notes"])
+    assert explorer.widget.stale == [] and explorer.widget.busy == ""
+    explorer.move(by="prob")
+    assert explorer.widget.stale == [], "the completions do not depend on it"
+    explorer.move(coeff=1)
+    assert explorer.widget.stale == ["completions"]
 
 
-@pytest.mark.parametrize(
-    "moves",
-    [
-        {},
-        {"layer": 1, "coeff": -2.5, "by": "prob", "measure": "disruption"},
-        {"placement": "all"},
-        {"placement": "last", "words": ""},
-        {"placement": "index", "index": 1, "n": 1},
-        {"prompt": 'He said: "It\'s\\n late", and', "positive": "a b", "negative": "\t"},
-    ],
-    ids=["as it opens", "moved", "everywhere", "last", "index", "quotes"],
-)
-def test_the_code_does_the_same(monkeypatch: pytest.MonkeyPatch, moves: dict[str, Any]) -> None:
-    # Loaded as the code loads it: on the same device, from the same files.
-    explorer = sl.explore(sl.load_model("demo"), ("Love", "Hate"), "I hate you because", layer=2, words="love, hate")
-    shown: list[go.Figure] = []
-    monkeypatch.setattr(go.Figure, "show", lambda figure, **options: shown.append(figure))
-    explorer.controls["max_new_tokens"].value = 6
-    for control, value in moves.items():
-        explorer.controls[control].value = value
-    names: dict[str, Any] = {}
-    exec(compile(explorer.code, "as code", "exec"), names)
-    columns = ["token", "shift", "prob_base", "prob_steered"]
-    assert names["shift"].frame["token"].tolist() == explorer.shift.frame["token"].tolist()
-    for column in columns[1:]:
-        np.testing.assert_allclose(names["shift"].frame[column], explorer.shift.frame[column], atol=1e-6)
-    np.testing.assert_allclose(bars(shown[0]), bars(explorer.shift_figure), atol=1e-6)
-    if explorer.view.words:
-        np.testing.assert_allclose(names["effect"].frame["kl"], explorer.effect.frame["kl"], atol=1e-6)
-        assert len(shown) == 2
-    explorer.complete()
-    assert explorer.numbers.completions(explorer.view).equals(names["completions"])
-    assert explorer._code.code == explorer.code, "the panel shows it"
+def test_completions_are_shown_as_they_are_written(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_STREAM", 0.0)
+    explorer.move(n=2, max_new_tokens=6)
+    shown: list[Any] = []
+    explorer.widget.observe(lambda change: shown.append(change.new), names=["streams", "progress"])
+    frame = explorer.complete()
+    growing = [one["rows"][1][1] for one in shown if isinstance(one, dict)]
+    assert len(growing) >= 6 and growing[-1] == frame["completion"].tolist()[3]
+    for before, after in itertools.pairwise(growing):
+        assert after.startswith(before.rstrip("\ufffd"))
+    shares = [one for one in shown if isinstance(one, float)]
+    assert shares == sorted(shares) and shares[-1] == 1 and shown[-1] is None
 
 
-def test_a_chat(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = sl.load_model("demo")
-    template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
-    monkeypatch.setattr(model.tokenizer, "chat_template", template, raising=False)
-    explorer = sl.explore(model, prompt="I hate you", layer=2, chat=True)
-    explorer.controls["n"].value, explorer.controls["max_new_tokens"].value = 2, 4
-    chat, vector = [{"role": "user", "content": "I hate you"}], 5 * sl.actadd(model, "Love", "Hate", layer=2)
-    assert explorer.shift.summary["kl"].tolist() == sl.logit_shift(model, chat, vector).summary["kl"].tolist()
-    explorer.complete()
-    assert "user: I hate you" in explorer.completions_html
-    names: dict[str, Any] = {}
-    monkeypatch.setattr(go.Figure, "show", lambda figure, **options: None)
-    monkeypatch.setattr(sl, "load_model", lambda name, **options: model)
-    exec(compile(explorer.code, "as code", "exec"), names)
-    assert names["prompt"] == chat
-    assert explorer.numbers.completions(explorer.view).equals(names["completions"])
-    as_chat = explorer.shift.summary["kl"].tolist()
-    explorer.controls["chat"].value = False
-    assert explorer.shift.summary["kl"].tolist() != as_chat, "nothing that is kept is mistaken for the other"
-    assert "steerlens-stale" in explorer._completions._dom_classes
-    explorer.controls["placement"].value = "user"
-    assert "no words of role" in explorer.error
-    explorer.controls["chat"].value = True
-    assert explorer.error == ""
+def test_sampling_can_be_stopped_and_answers_moves(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_STREAM", 0.0)
+    explorer.move(n=1, max_new_tokens=40)
+    told: list[int] = []
+    drawn: list[Any] = []
+
+    def meanwhile(change: Any) -> None:
+        told.append(len(change.new["rows"][0][0]))
+        if len(told) == 3:
+            explorer.move(coeff=-2)
+        if len(told) == 5:
+            drawn.append(bars(explorer.shift_figure))
+            explorer.session.order("stop")
+
+    before = bars(explorer.shift_figure)
+    explorer.widget.observe(meanwhile, names="streams")
+    assert explorer.complete() is None
+    assert drawn[0] != before, "a hand on a slider does not wait"
+    assert len(told) <= 7 and explorer.widget.streams["notes"] == ["stopped", "stopped"]
+    assert explorer.widget.busy == "" and explorer.widget.progress is None and explorer.error == ""
+    explorer.widget.unobserve_all("streams")
+    explorer.move(max_new_tokens=3)
+    assert len(explorer.complete()) == 2, "stopped once, not for ever"
 
 
-def test_no_chat_without_a_template(demo: Any, explorer: Explorer) -> None:
-    assert explorer.controls["chat"].disabled
-    with pytest.raises(sl.SteerlensError, match="no chat template"):
-        sl.explore(demo, chat=True)
-    with pytest.raises(sl.SteerlensError, match="none of the explorer's: front"):
-        sl.explore(demo, placement="assistant")
-
-
-def test_the_code_names_how_the_model_was_loaded(any_model: Any) -> None:
-    made = sl.explore(any_model, ("Love", "Hate"), "I hate you", words="love")
-    assert "or the model that the explorer was given" in made.code
-    ast_of = compile(made.code, "as code", "exec")
-    assert ast_of is not None
-
-
-def test_jupyter_is_given_the_widget(explorer: Explorer) -> None:
-    bundle = explorer._repr_mimebundle_()
-    data = bundle[0] if isinstance(bundle, tuple) else bundle
-    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.widget.model_id
-    assert repr(explorer).startswith("Explorer(5 × ('Love' − 'Hate') at layer 2, front;")
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"layer": 99}, "layer 99 is out of range"),
-        ({"layer": -1}, "layer -1 is out of range"),
-        ({"coeff": 50}, "coeff = 50 is off the slider"),
-        ({"pair": sl.PromptPair("a", "b"), "coeff": -21}, "pass coeffs="),
-    ],
-)
-def test_what_it_is_opened_with_must_fit(demo: Any, options: dict[str, Any], words: str) -> None:
-    with pytest.raises(sl.SteerlensError, match=words):
-        sl.explore(demo, **options)
-
-
-def test_it_wants_a_model() -> None:
-    with pytest.raises(sl.SteerlensError, match="expected a HookedTransformer"):
-        sl.explore("demo")  # type: ignore[arg-type]
-
-
-def test_a_missing_package_is_named_with_its_extra(demo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(sl.SteerlensError, match=r'no_such is not installed; pip install "steerlens\[notebook\]"'):
-        needs("json", "no_such", extra="notebook")
-    monkeypatch.setitem(sys.modules, "anywidget", None)
-    panels.figures_class.cache_clear()
-    with pytest.raises(sl.SteerlensError, match=r'pip install "steerlens\[notebook\]"'):
-        sl.explore(demo)
-
-
-def test_colab_is_asked_to_show_widgets(demo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
-    output = types.ModuleType("google.colab.output")
-    output.enable_custom_widget_manager = lambda: asked.append(True)  # type: ignore[attr-defined]
-    for name, module in (("google.colab", types.ModuleType("google.colab")), ("google.colab.output", output)):
-        monkeypatch.setitem(sys.modules, name, module)
-    widget._let_colab_show_widgets()
-    assert asked == [True]
+def test_what_runs_over_all_layers_stops_when_it_is_not_wanted(explorer: Explorer) -> None:
+    with pytest.raises(Interrupted), interruptible(lambda: True):
+        explorer.numbers.effect(replace(explorer.view, coeff=7.5))
+    assert explorer.numbers.effect(replace(explorer.view, coeff=7.5)).settings["coeffs"] == [7.5]
