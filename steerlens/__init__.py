@@ -34,6 +34,11 @@ _HOMES = {
     "iso_surprise": "steerlens.steering.strengths",
     "attach": "steerlens.steering.exchange",
     "save_torch": "steerlens.steering.exchange",
+    "load_caa": "steerlens.steering.exchange",
+    "load_steering_vectors": "steerlens.steering.exchange",
+    "save_hotwire": "steerlens.steering.exchange",
+    "save_lm_eval": "steerlens.steering.exchange",
+    "save_vllm_lens": "steerlens.steering.exchange",
     "load_torch": "steerlens.steering.exchange",
     "save_gguf": "steerlens.steering.exchange",
     "load_gguf": "steerlens.steering.exchange",
@@ -97,8 +102,10 @@ __all__ = [
     "latent",
     "layer_effect",
     "layer_lens",
+    "load_caa",
     "load_gguf",
     "load_model",
+    "load_steering_vectors",
     "load_torch",
     "logit_shift",
     "magnitudes",
@@ -112,7 +119,10 @@ __all__ = [
     "probe",
     "read_store",
     "save_gguf",
+    "save_hotwire",
+    "save_lm_eval",
     "save_torch",
+    "save_vllm_lens",
     "score",
     "search",
     "shift_parts",
@@ -163,7 +173,18 @@ if TYPE_CHECKING:
         trained,
         with_system,
     )
-    from steerlens.steering.exchange import attach, load_gguf, load_torch, save_gguf, save_torch
+    from steerlens.steering.exchange import (
+        attach,
+        load_caa,
+        load_gguf,
+        load_steering_vectors,
+        load_torch,
+        save_gguf,
+        save_hotwire,
+        save_lm_eval,
+        save_torch,
+        save_vllm_lens,
+    )
     from steerlens.steering.strengths import iso_kl, iso_surprise, norm_share
 
 

@@ -185,6 +185,7 @@ KINDS = {
     "labels": "any",
     "columns": "any",
     "hf_model": "bare model",
+    "blocks": "text",
     "model_hint": "optional text",
     "tokenizer": "any",
     "gate": "any gate",
@@ -197,6 +198,8 @@ KINDS = {
 SPECIAL = {
     ("attach", "steering"): "condition",
     ("save_torch", "steering"): "condition",
+    ("save_lm_eval", "steering"): "condition",
+    ("load_caa", "layer"): "any",
     ("with_system", "prompt"): "any",
     ("Prompting", "words"): "text",
     ("Prompting", "system"): "optional text",

@@ -125,6 +125,11 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "save_torch": (sl.save_torch, {"steering": vector, "path": "a.pt"}),
         "load_torch": (sl.load_torch, {"path": "kept.pt"}),
         "save_gguf": (sl.save_gguf, {"vectors": everywhere, "path": "a.gguf"}),
+        "save_hotwire": (sl.save_hotwire, {"vectors": everywhere, "path": "a.pt"}),
+        "save_vllm_lens": (sl.save_vllm_lens, {"vectors": everywhere, "path": "a.pt"}),
+        "save_lm_eval": (sl.save_lm_eval, {"steering": everywhere, "path": "a.pt"}),
+        "load_caa": (sl.load_caa, {"model": model, "path": "vec_layer_1.pt"}),
+        "load_steering_vectors": (sl.load_steering_vectors, {"model": model, "vectors": {1: torch.ones(32)}}),
         "load_gguf": (sl.load_gguf, {"model": model, "path": "kept.gguf"}),
         "Condition": (sl.Condition, {"injections": (sl.Injection(vector),)}),
         "Gate": (sl.Gate, {"direction": vector.at(1), "above": 0.0}),
@@ -237,6 +242,7 @@ def test_bad_arguments_are_told_in_one_line(
     vector.save("kept.safetensors")
     Path("pairs.csv").write_text("positive,negative\na,b\nc,d\n")
     sl.save_torch(vector, "kept.pt")
+    torch.save(torch.ones(32), "vec_layer_1.pt")
     sl.save_gguf(sl.actadd(model, " love", " hate", layer=2).at(1).on("all"), "kept.gguf")
     if name == "read_store":
         sl.sweep(model, vector, PROMPT, store="filled.sqlite", metrics=[sl.metrics.length()], n=1, max_new_tokens=1)

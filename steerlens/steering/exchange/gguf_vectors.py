@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from steerlens.arguments import listed, text
+from steerlens.arguments import text
 from steerlens.errors import SteerlensError
 from steerlens.extras import needs
 from steerlens.models import HookedModel, require_model, stamp
+from steerlens.steering.exchange.block_outputs import Vectors, block_outputs, listed_vectors
 from steerlens.steering.exchange.torch_files import existing_file
 from steerlens.steering.vectors import SteeringVector
 from steerlens.whole_files import write_whole
@@ -19,9 +20,7 @@ from steerlens.whole_files import write_whole
 _ARCHITECTURE = "controlvector"
 
 
-def save_gguf(
-    vectors: SteeringVector | Sequence[SteeringVector], path: str | Path, *, model_hint: str | None = None
-) -> Path:
+def save_gguf(vectors: Vectors, path: str | Path, *, model_hint: str | None = None) -> Path:
     """The path of a GGUF control vector that adds what the vectors add; several at one layer are summed.
 
     In that format a direction is added to every position at the *output* of a block and has that block's number, so a
@@ -48,21 +47,15 @@ def save_gguf(
         SteerlensError: a vector that the format cannot express, a path that cannot be written, gguf not installed.
     """
     (gguf,) = needs("gguf", extra="gguf")
-    given = [vectors] if isinstance(vectors, SteeringVector) else listed("vectors", vectors, of="vectors")
     hint = None if model_hint is None else text("model_hint", model_hint)
-    if not given:
-        raise SteerlensError("there is no vector to save; give at least one")
-    directions: dict[int, torch.Tensor] = {}
-    for vector in given:
-        _check(vector, given[0])
-        values, block = vector.values[0].cpu(), _block_before(vector)
-        directions[block] = directions.get(block, torch.zeros_like(values)) + values
+    directions = block_outputs(vectors, "a GGUF control vector", first=1)
+    named = hint or listed_vectors(vectors)[0].model.name
     with tempfile.TemporaryDirectory(prefix="steerlens-") as folder:
         written = Path(folder) / "vector.gguf"
         writer = gguf.GGUFWriter(str(written), _ARCHITECTURE)
-        writer.add_string(f"{_ARCHITECTURE}.model_hint", hint or given[0].model.name)
+        writer.add_string(f"{_ARCHITECTURE}.model_hint", named)
         writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(directions))
-        for layer, values in sorted(directions.items()):
+        for layer, values in directions.items():
             writer.add_tensor(f"direction.{layer}", values.numpy())
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -74,7 +67,9 @@ def save_gguf(
 def load_gguf(model: HookedModel, path: str | Path) -> dict[int, SteeringVector]:
     """The vectors of a GGUF control vector by layer, declared to belong to `model` (the file cannot tell).
 
-    `direction.{l}` is added at the output of block l, so it becomes the vector of layer l + 1. Placement `"all"`.
+    `direction.{l}` is added at the output of block l, so it becomes the vector of layer l + 1, that of the last block
+    (which has no layer after it) the vector at site `"resid_post"` of that block, under the number of layers. Placement
+    `"all"`, which leaves BOS out; llama.cpp and repeng steer it too.
 
     Raises:
         SteerlensError: no such file, other content, directions with another width or for layers that do not exist.
@@ -92,38 +87,19 @@ def load_gguf(model: HookedModel, path: str | Path) -> dict[int, SteeringVector]
     found: dict[int, SteeringVector] = {}
     for name, values in tensors.items():
         begin, _, number = name.partition(".")
-        if begin != "direction" or not number.isdigit() or values.ndim != 1:
+        known = begin == "direction" and number.isascii() and number.isdigit() and len(number) < 10
+        if not known or values.ndim != 1:
             raise SteerlensError(f"{path} holds {name!r}, so it is no control vector; give one of repeng or llama.cpp")
-        layer = int(number) + 1
-        if layer >= model.cfg.n_layers:
-            continue  # added after the last block: no block's input
+        layer, n_layers = int(number) + 1, int(model.cfg.n_layers)
+        if layer > n_layers:
+            raise SteerlensError(f"{path} holds {name!r}, but this model has blocks 0 to {n_layers - 1}")
         source = {"method": "foreign", "format": "gguf control vector", "file": path.name, "model_hint": named}
         label = f"{path.stem} (foreign)"
-        found[layer] = SteeringVector(values[None], layer, stamp(model), label=label, placement="all", source=source)
+        last = layer == n_layers
+        place: dict[str, Any] = {"layer": layer - last, "site": "resid_post" if last else "resid_pre"}
+        found[layer] = SteeringVector(
+            values[None], model=stamp(model), label=label, placement="all", source=source, **place
+        )
     if not found:
-        raise SteerlensError(f"{path} holds no direction of a layer that this model has")
+        raise SteerlensError(f"{path} holds no direction")
     return dict(sorted(found.items()))
-
-
-def _block_before(vector: SteeringVector) -> int:
-    """The block whose output the vector is added to."""
-    return vector.layer if vector.site == "resid_post" else vector.layer - 1
-
-
-def _check(vector: object, first: SteeringVector) -> None:
-    if not isinstance(vector, SteeringVector):
-        raise SteerlensError(f"expected a SteeringVector, got {type(vector).__name__}")
-    if vector.n_positions != 1 or vector.placement != "all":
-        raise SteerlensError(
-            f"a GGUF control vector is added at every position, but {vector.label!r:.60} spans {vector.n_positions} "
-            f"and is placed at {vector.placement!r}; give a one-position vector, as vector.at(i).on('all')"
-        )
-    if vector.site not in ("resid_pre", "resid_post"):
-        raise SteerlensError(f"a GGUF control vector goes to the residual stream between blocks, not to {vector.site}")
-    if _block_before(vector) < 1:
-        least = 2 if vector.site == "resid_pre" else 1
-        raise SteerlensError(
-            f"llama.cpp has no direction for {vector.site} of layer {vector.layer}; use layer {least} or more"
-        )
-    if (difference := vector.model.difference(first.model)) is not None:
-        raise SteerlensError(f"the vectors belong to two models: {difference}")

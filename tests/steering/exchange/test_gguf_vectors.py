@@ -13,6 +13,7 @@ import steerlens as sl
 from steerlens.models import stamp
 from steerlens.steering.exchange import load_gguf, save_gguf
 from tests import reference
+from tests.conftest import VOCAB, make_tokenizer
 
 pytest.importorskip("gguf")
 
@@ -56,7 +57,7 @@ def test_it_comes_back_as_a_foreign_vector(any_model: Any, tmp_path: Path) -> No
 
 def test_what_the_format_cannot_say_is_refused(any_model: Any, tmp_path: Path) -> None:
     for bad, words in (
-        (vector(any_model, layer=1), "no direction for resid_pre of layer 1; use layer 2"),
+        (vector(any_model, layer=1), "has none for resid_pre of layer 1; use layer 2 or more"),
         (vector(any_model, placement="front"), "is placed at 'front'"),
         (sl.actadd(any_model, "Love", "Hate", layer=2), "at every position"),
     ):
@@ -112,3 +113,15 @@ def test_files_with_changed_bytes_are_refused_or_read(any_model: Any, tmp_path: 
         else:
             assert all(one.values.isfinite().all() for one in found.values())
     assert refused > 40
+
+
+def test_the_direction_of_the_last_block_is_kept(any_model: Any, tmp_path: Path) -> None:
+    last = vector(any_model, site="resid_post")
+    (back,) = load_gguf(any_model, save_gguf(last, tmp_path / "v.gguf")).items()
+    assert (back[0], back[1].layer, back[1].site) == (3, 2, "resid_post")
+    assert torch.equal(back[1].values, last.values)
+    plain = reference.tiny_model("gpt2", vocab=VOCAB, n_layers=5)
+    deeper = sl.load_model(plain, tokenizer=make_tokenizer(), device="cpu", prove=False)
+    beyond = sl.SteeringVector(last.values, 4, stamp(deeper), placement="all")
+    with pytest.raises(sl.SteerlensError, match=r"holds 'direction\.3', but this model has blocks 0 to 2"):
+        load_gguf(any_model, save_gguf(beyond, tmp_path / "w.gguf"))
