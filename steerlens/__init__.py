@@ -55,7 +55,8 @@ _HOMES = {
     "generate": "steerlens.engine",
     "next_token_logits": "steerlens.engine",
     "score": "steerlens.engine",
-    "Sweep": "steerlens.runs.sweep",
+    "Confirmation": "steerlens.runs.confirming",
+    "Sweep": "steerlens.runs.swept",
     "sweep": "steerlens.runs.sweep",
     "Search": "steerlens.runs.search_result",
     "search": "steerlens.runs.search",
@@ -77,6 +78,7 @@ _HOMES = {
 
 __all__ = [
     "Condition",
+    "Confirmation",
     "ContrastSet",
     "Gate",
     "HookedModel",
@@ -152,8 +154,10 @@ if TYPE_CHECKING:
     from steerlens.models import HookedModel, load_model
     from steerlens.runs.search import search
     from steerlens.runs.search_result import Search
+    from steerlens.runs.confirming import Confirmation
     from steerlens.runs.store import read_store
-    from steerlens.runs.sweep import Sweep, sweep
+    from steerlens.runs.sweep import sweep
+    from steerlens.runs.swept import Sweep
     from steerlens.steering import (
         Condition,
         ContrastSet,

@@ -64,6 +64,7 @@ NEVER: dict[str, list[Any]] = {
     "metric": [4, "no such metric", []],
     "any gate": [4, "x", [], object()],
     "threshold": ["1", math.nan, math.inf, [1.0], 1j, 10**400],
+    "optional seed": ["x", 1.5, True, 2**70, [1]],
     "any": [],
 }
 KINDS = {
@@ -117,6 +118,8 @@ KINDS = {
     "controls": "choice",
     "better": "choice",
     "plan": "any",
+    "condition": "optional count",
+    "confirmed": "choice",
     "prompting": "choice",
     "by": "choice",
     "min_prob": "share",
@@ -201,6 +204,10 @@ SPECIAL = {
     ("save_lm_eval", "steering"): "condition",
     ("load_caa", "layer"): "any",
     ("with_system", "prompt"): "any",
+    ("Sweep.confirm", "prompts"): "optional prompts",
+    ("Sweep.confirm", "n"): "optional count",
+    ("Sweep.confirm", "seed"): "optional seed",
+    ("Sweep.confirm", "controls"): "choice",
     ("Prompting", "words"): "text",
     ("Prompting", "system"): "optional text",
     ("SteeringVector", "label"): "any",
@@ -252,6 +259,7 @@ EXCUSED = {
     "SteerlensError": "the error itself",
     "Sweep": "made by sweep; its methods are walked",
     "Search": "made by search; its methods are walked",
+    "Confirmation": "made by Sweep.confirm; its methods are walked",
 }
 METHODS = {
     "Gate": ("opens", "projections"),
@@ -259,8 +267,9 @@ METHODS = {
     "PromptPair": ("read", "padded"),
     "ContrastSet": ("of", "labelled", "template", "read", "split", "sample", "shuffled", "lint", "record"),
     "Prompting": ("before",),
-    "Sweep": ("best", "effects", "front", "verdicts", "baseline", "plot", "report"),
+    "Sweep": ("best", "effects", "front", "verdicts", "baseline", "confirm", "plot", "report"),
     "Search": ("front", "plot", "report"),
+    "Confirmation": ("plot", "report"),
 }
 # Right, but they take long, or ask for what is not installed.
 NOT_TRIED = {("compile", True)}

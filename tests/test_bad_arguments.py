@@ -47,6 +47,7 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     searched = sl.search(
         model, vector, PROMPT, goal=has_e, strengths=scale, budget=40, confirm=1, **few, progress=False
     )
+    confirmed = swept.confirm(model, n=2, progress=False)
     text = {"model": model, "prompts": PROMPT}
     steered = {**text, "steering": vector}
     table: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -157,6 +158,9 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "Sweep.effects": (swept.effects, {}),
         "Sweep.front": (swept.front, {}),
         "Sweep.verdicts": (swept.verdicts, {}),
+        "Sweep.confirm": (swept.confirm, {"model": model, "n": 1, "progress": False}),
+        "Confirmation.plot": (confirmed.plot, {}),
+        "Confirmation.report": (confirmed.report, {"path": "page.html"}),
         "Sweep.baseline": (swept.baseline, {}),
         "Sweep.plot": (swept.plot, {}),
         "Sweep.report": (swept.report, {"path": "page.html"}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,7 +27,10 @@ from steerlens.cli.options import (
 from steerlens.errors import SteerlensError
 
 if TYPE_CHECKING:
-    from steerlens.runs.sweep import Sweep
+    import pandas as pd
+
+    from steerlens.runs.confirming import Confirmation
+    from steerlens.runs.swept import Sweep
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="HTML report, self-contained.")]
 Csv = Annotated[Path | None, typer.Option(help="All completions as CSV.")]
@@ -69,6 +72,13 @@ def sweep(
         Path | None,
         typer.Option(help="Keep finished conditions in this file; the same command resumes an interrupted run."),
     ] = None,
+    confirm: Annotated[
+        int | None,
+        typer.Option(help="Measure the best condition anew, with so many fresh samples per prompt and all controls."),
+    ] = None,
+    held_out: Annotated[
+        list[str] | None, typer.Option("--held-out", help="A prompt to do that on; may be repeated.")
+    ] = None,
     engine: Annotated[str, typer.Option(help="local, or ray: a Ray cluster (RAY_ADDRESS, or this machine).")] = "local",
 ) -> None:
     """Which layer does a vector work at? A sweep over layers and coefficients, with 95 % intervals and controls.
@@ -82,6 +92,8 @@ def sweep(
       steerlens sweep "Love" "Hate" --words love,loved,loves --prompt "I hate you because" --model gpt2-xl --device cuda
 
       steerlens sweep " weddings" " " --n 1000 --store runs.sqlite
+
+      steerlens sweep " war" " " --words war --coeff 2 --confirm 50 --held-out "Last night I" --held-out "The man said"
     """
     import steerlens as sl
     from steerlens.cli.outputs import check_places
@@ -109,10 +121,24 @@ def sweep(
         store=store,
         engine=engine,  # type: ignore[arg-type]  # checked there
     )
-    deliver(result, time.perf_counter() - started, out=out, csv=csv, store=store)
+    seconds = time.perf_counter() - started
+    again = None
+    if confirm is not None or held_out:
+        others = [read_prompt(text, chat=chat) for text in held_out] if held_out else None
+        words: Any = read_controls("standard", prompting)
+        again = result.confirm(loaded, others, n=confirm, controls=words, batch_size=batch_size)
+    deliver(result, seconds, out=out, csv=csv, store=store, confirmed=again)
 
 
-def deliver(result: Sweep, seconds: float, *, out: Path | None, csv: Path | None, store: Path | None = None) -> None:
+def deliver(
+    result: Sweep,
+    seconds: float,
+    *,
+    out: Path | None,
+    csv: Path | None,
+    store: Path | None = None,
+    confirmed: Confirmation | None = None,
+) -> None:
     """Write the files of a sweep, then print it.
 
     Raises:
@@ -126,9 +152,11 @@ def deliver(result: Sweep, seconds: float, *, out: Path | None, csv: Path | None
     if csv is not None:
         writers["completions"] = lambda: write_whole(csv, result.frame.to_csv(index=False), "the completions")
     if out is not None:
-        writers["report"] = lambda: result.report(out, command=typed())
+        writers["report"] = lambda: result.report(out, command=typed(), confirmed=confirmed)
     lines, problems = write_all(writers)
     say(told(result))
+    if confirmed is not None:
+        say(told_again(confirmed) + "\n")
     # With a store some of them may be from an earlier run: no rate.
     rate = f" ({result.frame['n_tokens'].sum() / seconds:,.0f} tokens/s)" if store is None else f", kept in {store}"
     say("\n".join([f"{len(result.frame):,} completions in {seconds:.0f} s{rate}", *lines]))
@@ -194,3 +222,23 @@ def told(result: Sweep) -> str:
     headline = "\n".join([headline, *result.settings.get("controls left out", ())])
     beside = best_beside_unsteered(result.frame, result.summary, metric, n=3).text(width(), colour=coloured())
     return "\n".join(["", table(title, columns, cells, ruled=[head], bold=bold), headline, "", beside, ""])
+
+
+def told_again(confirmed: Confirmation) -> str:
+    """A confirmation as text for a terminal."""
+    from steerlens.cli.console import table
+    from steerlens.measures.summaries import CONTROLS
+
+    share = confirmed.metric.kind == "share"
+
+    def written(row: pd.Series, name: str) -> list[str]:
+        values = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
+        first, low, high = (f"{one:.1%}" if share else f"{one:.3g}" for one in values)
+        return ["", ""] if values[0] != values[0] else [first, f"{low} to {high}"]
+
+    cells = []
+    for _, row in confirmed.table.iterrows():
+        name, surprise = CONTROLS.get(row["role"], row["role"]), f"{row['surprise']:.2f}"
+        cells.append([name, *written(row, "success"), surprise, *written(row, "difference")])
+    columns = ["", "success", "95 % interval", "surprise", "steered leads by", "95 % interval"]
+    return "\n".join([table(f"confirmed on {confirmed.settings['confirmed on']}", columns, cells), str(confirmed)])

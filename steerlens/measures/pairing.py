@@ -14,6 +14,7 @@ from steerlens.measures.statistics import PairedDifference, paired_difference
 
 PAIR = ["prompt", "sample"]
 """What two completions share that drew the same random numbers."""
+_FEW_PROMPTS = 5
 LEVEL = 0.05
 """Of the corrected p-value below which a difference is taken for real."""
 
@@ -30,6 +31,57 @@ def paired_by_sample(
     if both.empty:
         return PairedDifference(math.nan, math.nan, math.nan, math.nan, 0, 0.95, "none")
     return paired_difference(both[column], both[f"{column}_other"], kind=kind)
+
+
+def paired_bootstrap(
+    group: pd.DataFrame,
+    other: pd.DataFrame,
+    column: str,
+    kind: Literal["share", "mean"],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> PairedDifference:
+    """The difference of `column` as `paired_by_sample` takes it, with an interval that other prompts would give too.
+
+    Completions of one prompt are alike. So, of at least `_FEW_PROMPTS` prompts, prompts are drawn with replacement and
+    then samples within each; of fewer, samples alone, and the interval speaks of those prompts. It is never narrower
+    than that of independent pairs, nor the p-value smaller (a bootstrap of few pairs that agree would know no doubt).
+    """
+    plain = paired_by_sample(group, other, column, kind)
+    if plain.n < 2:
+        return plain
+    mine, theirs = (one[[*PAIR, column]].dropna().drop_duplicates(PAIR) for one in (group, other))
+    both = mine.merge(theirs, on=PAIR, suffixes=("", "_other"))
+    both["difference"] = both[column] - both[f"{column}_other"]
+    rows = [one.to_numpy(dtype=np.float64) for _, one in both.groupby("prompt", sort=False)["difference"]]
+    counts = np.array([len(one) for one in rows])
+    table = np.zeros((len(rows), counts.max()))
+    for number, one in enumerate(rows):
+        table[number, : len(one)] = one
+    draw = np.random.default_rng(seed)
+    places = np.broadcast_to(np.arange(len(rows)), (resamples, len(rows)))
+    if len(rows) >= _FEW_PROMPTS:
+        places = draw.integers(0, len(rows), size=(resamples, len(rows)))
+    totals = np.zeros(resamples)
+    for number in range(len(rows)):  # one prompt of every resample at a time, so that memory stays small
+        chosen = places[:, number]
+        picked = (draw.random((resamples, table.shape[1])) * counts[chosen][:, None]).astype(int)
+        kept = np.arange(table.shape[1]) < counts[chosen][:, None]
+        totals += np.where(kept, table[chosen[:, None], picked], 0.0).sum(1)
+    means = totals / counts[places].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    side = min((means <= 0).sum(), (means >= 0).sum())
+    p_value = min(1.0, 2 * (side + 1) / (resamples + 1))
+    return PairedDifference(
+        plain.estimate,
+        float(np.nanmin([low, plain.low])),
+        float(np.nanmax([high, plain.high])),
+        float(np.nanmax([p_value, plain.p_value])),
+        plain.n,
+        plain.level,
+        "bootstrap over prompts and samples" if len(rows) >= _FEW_PROMPTS else "bootstrap over samples",
+    )
 
 
 def holm(p_values: Sequence[float]) -> Float[np.ndarray, " test"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -30,6 +30,9 @@ SMALLEST = 0.05
 """A share's difference that is smaller is no effect worth finding."""
 _POWER = 0.8
 
+Compare = Callable[[pd.DataFrame, pd.DataFrame, str, Literal["share", "mean"]], PairedDifference]
+"""`paired_by_sample`, or another function of the same shape."""
+
 
 def verdicts(
     frame: pd.DataFrame,
@@ -38,6 +41,7 @@ def verdicts(
     *,
     margin: float = MARGIN,
     better: Better = "higher",
+    compare: Compare = paired_by_sample,
 ) -> pd.DataFrame:
     """One row per steered condition: what can be said about it.
 
@@ -48,6 +52,7 @@ def verdicts(
 
     Args:
         better: which way of the metric is success; for a share, "lower" counts completions without it.
+        compare: how two conditions are compared; `paired_bootstrap` speaks of prompts like these, not of these alone.
 
     Returns:
         Columns: condition, label, layer, coeff, placement; difference (of success from unsteered) with difference_low
@@ -70,14 +75,14 @@ def verdicts(
     way = 1 if better == "higher" else -1
     prompting = _best_words(data[data["role"] == "prompting"], way if kind == "mean" else 1)
     groups = [group for _, group in data[data["role"] == "steered"].groupby("condition", sort=False)]
-    gains = [paired_by_sample(group, base, "_success", kind) for group in groups]
-    on_topic = [paired_by_sample(group, base, metric, kind) for group in groups]
+    gains = [compare(group, base, "_success", kind) for group in groups]
+    on_topic = [compare(group, base, metric, kind) for group in groups]
     corrected = holm([one.p_value for one in gains]), holm([one.p_value for one in on_topic])
     rows = []
     for group, gain, topic, p, topic_p in zip(groups, gains, on_topic, *corrected, strict=True):
         first = group.iloc[0]
         beside = {
-            role: _compared(group, data[is_control_of(data, first, role)], kind)
+            role: _compared(group, data[is_control_of(data, first, role)], kind, compare)
             for role in CONTROLS
             if role != "prompting"
         }
@@ -89,7 +94,7 @@ def verdicts(
             on_topic=topic,
             on_topic_p=topic_p,
             over={role: one for role, one in beside.items() if one is not None},
-            over_prompting=_compared(group, prompting, kind),
+            over_prompting=_compared(group, prompting, kind, compare),
             lost=float(group["_lost"].mean()),
             fluent=float(group["_fluent"].mean()),
             fluent_base=float(base["_fluent"].mean()),
@@ -206,9 +211,11 @@ def _more_samples(group: pd.DataFrame, base: pd.DataFrame, kind: str, *, tried: 
     return max(math.ceil((needed - len(group)) / prompts), 1)
 
 
-def _compared(group: pd.DataFrame, control: pd.DataFrame, kind: Literal["share", "mean"]) -> PairedDifference | None:
+def _compared(
+    group: pd.DataFrame, control: pd.DataFrame, kind: Literal["share", "mean"], compare: Compare
+) -> PairedDifference | None:
     """The difference of success from a control; None without one, or if it has no value for any of the pairs."""
-    found = paired_by_sample(group, control, "_success", kind)
+    found = compare(group, control, "_success", kind)
     return found if found.n else None
 
 

@@ -3,176 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Literal, Unpack
-
-import pandas as pd
+from typing import Any, Literal, Unpack
 
 from steerlens.analysis.strengths import coefficients
-from steerlens.arguments import finite_number, flag, path_to, shown, text
+from steerlens.arguments import flag, path_to
 from steerlens.engine import Sampling, generate
 from steerlens.engine.sampling_settings import SamplingOptions, chosen_sampling, shows_sampling_options
 from steerlens.errors import SteerlensError
-from steerlens.measures.damage import MARGIN, effects
-from steerlens.measures.findings import NOTHING, differing
 from steerlens.measures.measuring import check_metrics, measure_completions
 from steerlens.measures.metrics import Metric, words
-from steerlens.measures.statistics import metric_interval
-from steerlens.measures.summaries import best_condition, number, subject, unsteered
-from steerlens.measures.verdicts import judged, verdicts
 from steerlens.models import HookedModel, require_model, run_settings
 from steerlens.runs.controls import Controls, read_controls
 from steerlens.runs.parts import Engine, check_engine, complete_in_parts
-from steerlens.runs.planning import Plan, plan_sweep
+from steerlens.runs.planning import plan_sweep
+from steerlens.runs.swept import Sweep
 from steerlens.steering import ContrastSet, Placement, PromptPair, Steering, SteeringVector
 from steerlens.steering.layer_vectors import is_pairs, layer_vectors
 from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
 from steerlens.steering.random_vectors import Control
 from steerlens.steering.strengths import Strength, read_coeffs
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 DEFAULT_SAMPLING = Sampling(n=100)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Sweep:
-    """The outcome of a sweep.
-
-    Attributes:
-        frame: one row per completion: the columns of `generate` (with surprise, unless `damage=False`), `role`
-            ("unsteered", "steered", "random", "shuffled", "negated", "prompting") and one column per metric.
-        metrics: the metrics, in the order of their columns.
-        settings: everything needed to repeat it, as plain data; "controls left out" says which controls could not be
-            made, and why.
-        plan: its conditions, by number.
-    """
-
-    frame: pd.DataFrame
-    metrics: tuple[Metric, ...]
-    settings: dict[str, Any] = field(default_factory=dict)
-    plan: Plan | None = None
-
-    @cached_property
-    def summary(self) -> pd.DataFrame:
-        """One row per condition and metric, with 95 % intervals.
-
-        Columns: condition, label, role, layer, coeff, placement, metric, kind, better, n, mean, low, high. Shares have
-        Wilson intervals, means Student-t intervals. The unsteered baseline is a row with layer <NA> and coeff 0.
-        """
-        rows = []
-        keys = ["condition", "label", "role", "layer", "coeff", "placement"]
-        keys += ["strength"] if "strength" in self.frame else []
-        for key, group in self.frame.groupby(keys, sort=False, dropna=False):
-            for metric in self.metrics:
-                interval = metric_interval(group[metric.column], metric.kind)
-                rows.append(
-                    dict(zip(keys, key, strict=True))
-                    | {
-                        "metric": metric.name,
-                        "kind": metric.kind,
-                        "better": metric.better,
-                        "n": interval.n,
-                        "mean": interval.mean,
-                        "low": interval.low,
-                        "high": interval.high,
-                    }
-                )
-        return pd.DataFrame(rows).astype({"layer": "Int64"})
-
-    def best(self, metric: Metric | str | None = None) -> pd.Series:
-        """The summary row of the steered condition with the best mean of `metric` (the first metric by default).
-
-        That is the largest, or the smallest for a metric with `better="lower"`. The best of many is good by chance too:
-        see `verdicts`, and `confirm`.
-        """
-        return best_condition(self._of(metric))
-
-    def effects(self, metric: Metric | str | None = None, *, margin: float = MARGIN) -> pd.DataFrame:
-        """One row per condition: effect, damage, and success (on topic AND fluent), with 95 % intervals.
-
-        See `steerlens.measures.damage.effects` for the columns. A completion is fluent if its surprise under the
-        unsteered model is at most `margin` nats per token above the unsteered mean of its prompt.
-
-        Raises:
-            SteerlensError: the sweep was run with `damage=False`.
-        """
-        chosen, margin = self._metric(metric), finite_number("margin", margin)
-        return effects(self.frame, chosen.column, chosen.kind, margin=margin, better=chosen.better)
-
-    def front(self, metric: Metric | str | None = None, *, margin: float = MARGIN) -> pd.DataFrame:
-        """The steered conditions that no other beats in effect and surprise, by rising surprise; the knee marked."""
-        table = self.effects(metric, margin=margin)
-        return table[table["front"]].sort_values("surprise", ignore_index=True)
-
-    def verdicts(self, metric: Metric | str | None = None, *, margin: float = MARGIN) -> pd.DataFrame:
-        """What can be said of every steered condition, in words, corrected for the number of conditions tried.
-
-        See `steerlens.measures.verdicts.verdicts` for the columns and the verdicts.
-        """
-        chosen, margin = self._metric(metric), finite_number("margin", margin)
-        return verdicts(self.frame, chosen.column, chosen.kind, margin=margin, better=chosen.better)
-
-    def judged(self, metric: Metric | str | None = None) -> pd.DataFrame | None:
-        """`effects` with each condition's verdict, by condition; None for a sweep with `damage=False`."""
-        chosen = self._metric(metric)
-        return judged(self.frame, chosen.column, chosen.kind, better=chosen.better)
-
-    def baseline(self, metric: Metric | str | None = None) -> pd.Series:
-        """The summary row of the unsteered condition for `metric` (the first metric by default)."""
-        return unsteered(self._of(metric))
-
-    def plot(self, metric: Metric | str | None = None) -> go.Figure:
-        """`metric` (the first by default) against layer, one line per coefficient, with intervals and the baseline."""
-        from steerlens.figures import layer_sweep
-
-        one = self._metric(metric)
-        found = differing(self.frame, one.column, one.kind, better=one.better)
-        return layer_sweep(self._of(metric), mark_best=found, remark="" if found else NOTHING)
-
-    def report(self, path: str | Path, *, command: str | None = None) -> Path:
-        """One self-contained HTML page with figures, table, completions and settings; returns its path.
-
-        Raises:
-            SteerlensError: the place cannot be written (checked before anything is drawn).
-        """
-        command = None if command is None else text("command", command)
-        from steerlens.reports.writing import write_page
-        from steerlens.runs.sweep_page import sweep_page
-
-        return write_page(
-            path, lambda: sweep_page(self.frame, self.summary, self.metrics[0], self.settings, command=command)
-        )
-
-    def __repr__(self) -> str:
-        what = f"{subject(self.settings)} on {self.settings.get('model', 'a model')}"
-        told = f"Sweep({what}: {self.frame['condition'].nunique()} conditions, {len(self.frame):,} completions"
-        rows = self._of(None)
-        if not rows.loc[rows["role"] == "steered", "mean"].notna().any():
-            return f"{told})"
-        best, base = self.best(), self.baseline()
-        where, one = f"layer {best['layer']}, coefficient {best['coeff']:g}", self.metrics[0]
-        end = "highest" if one.better == "higher" else "lowest"
-        if not differing(self.frame, one.column, one.kind, better=one.better):
-            told += f"; {NOTHING}"
-        return f"{told}; {end} {one.name} {number(best)} at {where}, unsteered {number(base)})"
-
-    def _of(self, metric: Metric | str | None) -> pd.DataFrame:
-        return self.summary[self.summary["metric"] == self._metric(metric).name]
-
-    def _metric(self, metric: Metric | str | None) -> Metric:
-        if metric is None:
-            return self.metrics[0]
-        name = metric if isinstance(metric, str) else getattr(metric, "name", None)
-        for one in self.metrics:
-            if one.name == name:
-                return one
-        has = ", ".join(one.name for one in self.metrics)
-        raise SteerlensError(f"no metric {shown(metric if name is None else name)} in this sweep; it has {has}")
 
 
 @shows_sampling_options(DEFAULT_SAMPLING)

@@ -20,6 +20,9 @@ from steerlens.measures.metrics import Metric
 from steerlens.measures.summaries import CONTROLS, best_found, control_of, interval, number, subject, unsteered
 from steerlens.measures.verdicts import judged
 from steerlens.reports.page import Completions, Headline, Page
+from steerlens.runs.confirmation_page import confirmed_columns
+from steerlens.runs.confirmation_page import headlines as headlines_of
+from steerlens.runs.confirming import Confirmation
 
 
 def sweep_page(
@@ -29,12 +32,14 @@ def sweep_page(
     settings: Mapping[str, Any],
     *,
     command: str | None = None,
+    confirmed: Confirmation | None = None,
 ) -> Page:
     """What a sweep found, by `metric`.
 
     Args:
         frame, summary, settings: those of a `Sweep`.
         command: what to type to reproduce it.
+        confirmed: its best condition, measured anew.
     """
     rows = summary[summary["metric"] == metric.name]
     found = differing(frame, metric.column, metric.kind, better=metric.better)
@@ -74,6 +79,12 @@ def sweep_page(
         figures[caption].update_yaxes(**tick_format(metric.kind))
         # Surprise is never negative, though the interval of a mean of few may be.
         figures[caption].update_xaxes(rangemode="nonnegative")
+    again = {}
+    if confirmed is not None:
+        on, value = confirmed.settings["confirmed on"], headlines_of(confirmed)[0]
+        headlines.append(Headline("confirmed", confirmed.verdict, f"success {value.value} ({value.note}) on {on}"))
+        told_of = f"{confirmed.settings['condition']}: chosen on {confirmed.settings['chosen on']}, confirmed on {on}"
+        again = {told_of: confirmed_columns(confirmed.table)}
     return Page(
         title=f"{subject(settings)} on {settings['model']}",
         subtitle="; ".join(
@@ -84,7 +95,7 @@ def sweep_page(
         ),
         headlines=headlines,
         figures=figures,
-        tables={"Every condition": _table(rows, found, told)},
+        tables={**again, "Every condition": _table(rows, found, told)},
         completions=[Completions(best_beside_unsteered(frame, summary, metric))],
         settings=settings,
         command=command,

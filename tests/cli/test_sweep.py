@@ -25,6 +25,17 @@ def test_completions_are_written(typed: Callable[..., int], tmp_path: Path) -> N
     assert len(table.read_text(encoding="utf-8").splitlines()) >= 1 + 4 * 2
 
 
+def test_the_best_condition_is_confirmed_on_held_out_prompts(typed: Callable[..., int], tmp_path: Path, capsys) -> None:
+    page = tmp_path / "x.html"
+    chosen = ["--words", "war", "--layers", "2", "--controls", "standard", "--prompting", "There is a war."]
+    again = ["--confirm", "3", "--held-out", "Last night I", "--held-out", "The man said"]
+    assert typed("sweep", " war", " ", *chosen, *again, "--out", str(page), *QUICK) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "prompting" in out and "one pair has nothing to shuffle" in out
+    assert "confirmed on 2 prompts × 3 samples, seed 1" in out and "steered leads by" in out
+    assert "confirmed on 2 prompts" in page.read_text(encoding="utf-8")
+
+
 def test_text_of_users_is_no_markup(typed: Callable[..., int], tmp_path: Path, capsys) -> None:
     page, table = tmp_path / "x.html", tmp_path / "x.csv"
     long = "I went up to my friend and said that we should all go home and sleep for a week or so."
