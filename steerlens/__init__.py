@@ -152,9 +152,9 @@ if TYPE_CHECKING:
     from steerlens.explorer import explore
     from steerlens.measures import metrics
     from steerlens.models import HookedModel, load_model
+    from steerlens.runs.confirming import Confirmation
     from steerlens.runs.search import search
     from steerlens.runs.search_result import Search
-    from steerlens.runs.confirming import Confirmation
     from steerlens.runs.store import read_store
     from steerlens.runs.sweep import sweep
     from steerlens.runs.swept import Sweep
