@@ -22,6 +22,7 @@ from steerlens.engine.live_rows import LiveRows
 from steerlens.engine.random_streams import row_keys, uniforms
 from steerlens.engine.sampler import likely_tokens, may_be_guessed, next_tokens_where_any
 from steerlens.engine.sampling_settings import Sampling
+from steerlens.engine.stop_texts import end_at_texts, with_stop_texts
 from steerlens.engine.stopping import Stops, exempt_from_penalty
 from steerlens.errors import SteerlensError
 from steerlens.models import Decoder, Decoders, HookedModel, PrefixDecoder, WholeDecoder, for_one_thread, prefill
@@ -162,27 +163,9 @@ def sample(
     finished = ends.any(-1) & ~lost
     lengths = torch.where(finished, ends.long().argmax(-1), max_new_tokens).masked_fill(lost, 0)
     if stops.texts:
-        _end_at_texts(model, prompts, stops, tokens, lengths, finished)
+        end_at_texts(model, prompts, stops, tokens, lengths, finished)
     receipts = tuple(tuple(part.receipt for part in parts) for parts in parts_of)
     return Completions(tokens, lengths, finished, receipts, stops)
-
-
-def _end_at_texts(
-    model: HookedModel,
-    prompts: Sequence[Sequence[int]],
-    stops: Stops,
-    tokens: Int[Tensor, "conditions prompts samples new"],
-    lengths: Int[Tensor, "conditions prompts samples"],
-    finished: Bool[Tensor, "conditions prompts samples"],
-) -> None:
-    """End completions, in place, where their first stop text ends, even if sampling noticed it only later."""
-    for p, ids in enumerate(prompts):
-        read = reader_after(model, ids)
-        for c, s in ((c, s) for c in range(tokens.shape[0]) for s in range(tokens.shape[2])):
-            found = stops.tokens_of_text(tokens[c, p, s, : lengths[c, p, s]].tolist(), read)
-            if found is not None:
-                lengths[c, p, s], finished[c, p, s] = found[0], True
-                tokens[c, p, s, found[1] :] = stops.fill
 
 
 def conditions_together(model: HookedModel, *, prompts: int, n: int, batch_size: int | None = None) -> int:
@@ -291,7 +274,7 @@ def _sample_batch(
             rows, step, guess, guessing = sure, sure_step, False, False
             continue
         if readers and step < max_new_tokens:
-            said = _stopped(
+            said = with_stop_texts(
                 stops, readers, result[rows.place, :step].clamp(min=0).tolist(), unit_of.tolist(), step - sure_step
             )
             rows = replace(rows, ended=rows.ended | torch.tensor(said, device=device))
@@ -304,22 +287,6 @@ def _sample_batch(
                 later = _on_their_rows(late, unit_of, device)
         sure, sure_step = rows, step
     return rearrange(result.cpu(), "(unit sample) new -> unit sample new", unit=units), guess
-
-
-def _stopped(
-    stops: Stops,
-    readers: Sequence[Callable[[Sequence[int]], str]],
-    tokens: Sequence[Sequence[int]],
-    unit_of: Sequence[int],
-    new: int,
-) -> list[bool]:
-    """Which rows contain a stop text; for most, the last tokens are enough to tell."""
-    tail = stops.reach + new
-    return [
-        stops.first_in(readers[unit](ids[-tail:])) is not None
-        and (len(ids) <= tail or stops.first_in(readers[unit](ids)) is not None)
-        for ids, unit in zip(tokens, unit_of, strict=True)
-    ]
 
 
 def _prefilled(
