@@ -192,6 +192,11 @@ KINDS = {
     "model_hint": "optional text",
     "tokenizer": "any",
     "gate": "any gate",
+    "ramp": "any gate",
+    "points": "numbers",
+    "over": "optional count",
+    "parts": "what",
+    "factor": "any",
     "direction": "vector",
     "above": "threshold",
     "below": "threshold",
@@ -226,6 +231,7 @@ SPECIAL = {
     **{(name, "layers"): "required layers" for name in ("sweep", "layer_effect", "search")},
     **{(name, "batch_size"): "count" for name in ("mean_difference", "pca", "probe")},
     ("SteeringVector.of", "label"): "any",
+    ("Condition.under", "gate"): "vector",
     ("SteeringVector", "model"): "vector",
     ("SteeringVector", "placement"): "placement",
     ("SteeringVector.at", "position"): "any",
@@ -263,6 +269,7 @@ EXCUSED = {
 }
 METHODS = {
     "Gate": ("opens", "projections"),
+    "Condition": ("of", "under"),
     "SteeringVector": ("of", "at", "of_heads", "on", "save", "load", "describe"),
     "PromptPair": ("read", "padded"),
     "ContrastSet": ("of", "labelled", "template", "read", "split", "sample", "shuffled", "lint", "record"),

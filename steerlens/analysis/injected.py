@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import torch
 
 from steerlens.models import HookedModel
 from steerlens.steering import Injection
@@ -10,6 +12,17 @@ from steerlens.steering.beginnings import after_bos
 from steerlens.steering.chats import Span, role_positions
 from steerlens.steering.gates import open_gates
 from steerlens.steering.placement import check_fit, is_role, rows_at
+from steerlens.steering.ramps import ramp_strengths
+
+
+def injected_norms(injection: Injection, places: Mapping[int, int]) -> dict[int, float]:
+    """By position in the prompt, the norm of what the injection brings there (see `injected_rows`)."""
+    norms = injection.vector.norms.tolist()
+    index = torch.arange(len(places))
+    strengths = [1.0] * len(places)
+    if injection.ramp is not None:
+        strengths = ramp_strengths(injection.ramp, index, torch.full_like(index, len(places))).abs().tolist()
+    return {at: strength * norms[places[at]] for at, strength in zip(sorted(places), strengths, strict=True)}
 
 
 def injected_rows(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 import torch
 
-from steerlens.analysis.injected import injected_rows
+from steerlens.analysis.injected import injected_norms, injected_rows
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
 from steerlens.arguments import choice, numbers, seed_number, shown
@@ -184,9 +184,8 @@ def _norms(model: HookedModel, prompts: Sequence[Prompt], conditions: Sequence[C
                 if vector.site != "resid_pre" or injection.operation != "add":
                     continue  # no norm of the stream at a block's input to compare with
                 here = stream[vector.layer]
-                own = vector.norms.cpu()
-                places = injected_rows(model, injection, prompt.ids, prompt.spans)
-                pairs = [(own[i], here[at]) for at, i in places.items() if own[i] > 0]
+                own = injected_norms(injection, injected_rows(model, injection, prompt.ids, prompt.spans))
+                pairs = [(norm, float(here[at])) for at, norm in own.items() if norm > 0]
                 if pairs:
                     mine, theirs = torch.tensor(pairs).unbind(1)
                     row = {

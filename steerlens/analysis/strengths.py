@@ -215,23 +215,30 @@ def _solved_by_rounds(
 
 def coefficients(
     model: HookedModel,
-    vectors: Sequence[SteeringVector],
+    conditions: Sequence[Condition],
     prompts: Sequence[Prompt],
     asked: Sequence[float | Strength],
-    *,
-    placement: Placement | None = None,
 ) -> list[list[float]]:
-    """For each number or strength asked for, the coefficient of every vector; a warning names what is not reached."""
+    """For each number or strength asked for, the coefficient of every condition; a warning says what is not reached.
+
+    Raises:
+        SteerlensError: a strength asked for of a condition of several vectors.
+    """
     found: list[list[float]] = []
     for one in asked:
         if not isinstance(one, Strength):
-            found.append([one] * len(vectors))
+            found.append([one] * len(conditions))
             continue
-        answers = solved(model, [Injection(vector, placement) for vector in vectors], prompts, one)
+        if several := [condition.label for condition in conditions if len(condition.injections) != 1]:
+            raise SteerlensError(
+                f"{one} is solved for one vector, and {several[0]!r:.60} has several; give coefficients as numbers"
+            )
+        injections = [condition.injections[0] for condition in conditions]
+        answers = solved(model, injections, prompts, one)
         found.append([answer.coeff for answer in answers])
         missed = [number for number, answer in enumerate(answers) if not answer.found]
         if missed:
-            first, vector = answers[missed[0]], vectors[missed[0]]
+            first, vector = answers[missed[0]], injections[missed[0]].vector
             more = f" (and of {len(missed) - 1} more)" if len(missed) > 1 else ""
             warnings.warn(
                 f"{one} of layer {vector.layer}{more} is not reached: {first.why}; coefficient {first.coeff:.3g} "

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from steerlens.analysis.compared import shared_columns
-from steerlens.analysis.injected import injected_rows
+from steerlens.analysis.injected import injected_norms, injected_rows
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, for_one_thread, kept_values, require_model, site_hook
 from steerlens.steering import Condition, Placement, Steering, SteeringVector, as_condition, steer
@@ -152,6 +152,7 @@ def token_map(
         with steer(model, at_positions(Condition((injection,)), read.spans)) as receipts:
             model(tokens, attention_mask=mask)
         went = injected_rows(model, injection, ids, read.spans)
+        norms = injected_norms(injection, went)
         reached = {position for receipt in receipts for position in receipt.positions}
         if reached != set(went):
             raise RuntimeError(f"the receipt says positions {sorted(reached)}, the map {sorted(went)}")
@@ -159,7 +160,7 @@ def token_map(
         shared = shared_columns(0, Condition((injection,)))
         for at, token in enumerate(strings):
             row = went.get(at)
-            norm = float(vector.norms[row]) if row is not None else 0.0
+            norm = norms.get(at, 0.0)
             length = float(stream[at].norm())
             plus, minus, plus_pad, minus_pad = made_of[row] if row is not None and made_of else ("", "", False, False)
             rows.append(

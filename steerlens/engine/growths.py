@@ -12,11 +12,12 @@ from torch import Tensor
 from steerlens.engine.jobs import Batch, Branch, Passage, recipe
 from steerlens.models import SITES, HookedModel, Site
 from steerlens.steering.beginnings import after_bos
-from steerlens.steering.changing import Round, change_, in_rounds
+from steerlens.steering.changing import Changes, Round, change_, in_rounds
 from steerlens.steering.chats import Span, role_positions
 from steerlens.steering.conditions import Injection, rows_of
-from steerlens.steering.operations import Kind, Table, joined
+from steerlens.steering.operations import Table, joined
 from steerlens.steering.placement import Placement, bounds, check_fit, first_positions, is_range, is_role
+from steerlens.steering.ramps import ramp_strengths
 
 
 class Bank:
@@ -178,19 +179,20 @@ def _growth(
     """The rows, columns and table entries of injections into the branches at the given places."""
     n = len(prompts.lengths)
     within = torch.arange(n)
-    changes: dict[Site, list[tuple[Kind, Tensor]]] = {}
-    known: dict[tuple[object, int], tuple[Tensor, Tensor, Tensor]] = {}
+    changes: dict[Site, list[Changes]] = {}
+    known: dict[tuple[object, int], _Touched] = {}
     for place, injection in additions:
         placement, span = injection.placement, injection.vector.n_positions
         assert placement is not None
         if (placement, span) not in known:
             known[placement, span] = _touched(placement, span, prompts, width)
-        row, column, entry = known[placement, span]
+        row, column, entry, index, count = known[placement, span]
+        here = torch.stack([place * n + row, column, bank.begin(injection) + entry])
+        strengths = None if injection.ramp is None else ramp_strengths(injection.ramp, index, count)
         if injection.gate is not None:
             through = prompts.opened[id(injection.gate)][row]
-            row, column, entry = row[through], column[through], entry[through]
-        here = torch.stack([place * n + row, column, bank.begin(injection) + entry])
-        changes.setdefault(injection.vector.site, []).append((injection.kind, here))
+            here, strengths = here[:, through], None if strengths is None else strengths[through]
+        changes.setdefault(injection.vector.site, []).append(Changes(injection.kind, here, strengths))
     row_sources = None
     if sources is not None:
         row_sources = (torch.tensor(sources, dtype=torch.long)[:, None] * n + within).flatten()
@@ -198,18 +200,25 @@ def _growth(
     return Growth(layer, row_sources, rounds, width)
 
 
-def _touched(placement: Placement, span: int, prompts: Prompts, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Passage, column and row of the vector, of all that a vector of `span` positions touches in rows of `width`."""
+_Touched = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Of all that an injection touches: passage, column, row of the vector; which of the touched positions of the passage
+it is, and how many of them lie in the prompt."""
+
+
+def _touched(placement: Placement, span: int, prompts: Prompts, width: int) -> _Touched:
+    """What a vector of `span` positions touches in rows of `width`."""
     check_fit(placement, span, int(prompts.lengths.min()))
     column = torch.arange(width)
     if is_role(placement):
         places = [role_positions(spans, str(placement)) for spans in prompts.spans]
         row, column = torch.tensor([(row, place) for row, here in enumerate(places) for place in here]).unbind(1)
-        return row, column, torch.zeros_like(row)
+        index = torch.tensor([number for here in places for number in range(len(here))])
+        return row, column, torch.zeros_like(row), index, torch.tensor([len(here) for here in places])[row]
     if is_range(placement):
         first, stop = bounds(placement, prompts.lengths, prompts.after_bos)
         row, column = ((column >= first[:, None]) & (column < stop[:, None])).nonzero().unbind(1)
-        return row, column, torch.zeros_like(row)
+        return row, column, torch.zeros_like(row), column - first[row], (prompts.lengths - first)[row]
     entry = torch.arange(span).repeat(len(prompts.lengths))
     row = torch.arange(len(prompts.lengths)).repeat_interleave(span)
-    return row, first_positions(placement, span, prompts.lengths)[row] + entry, entry
+    column = first_positions(placement, span, prompts.lengths)[row] + entry
+    return row, column, entry, entry, torch.full_like(entry, span)

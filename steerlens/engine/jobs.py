@@ -126,7 +126,8 @@ class Tree:
 
 def recipe(injection: Injection) -> tuple[object, ...]:
     """What distinguishes the rows that injections need (see `rows_of`); their vectors must be kept alive."""
-    return id(injection.vector), injection.operation, injection.value, id(injection.mean), id(injection.gate)
+    what = (id(injection.vector), injection.operation, injection.value, id(injection.mean))
+    return *what, id(injection.gate), injection.ramp
 
 
 def _in_one_order(injections: Sequence[Injection]) -> tuple[Injection, ...]:
@@ -139,7 +140,7 @@ def _in_one_order(injections: Sequence[Injection]) -> tuple[Injection, ...]:
     for site in sorted({one.vector.site for one in injections}, key=sites.index):
         here = [one for one in injections if one.vector.site == site]
         if all(one.kind == "add" for one in here):
-            here.sort(key=lambda one: (id(one.vector), str(one.placement), id(one.gate)))
+            here.sort(key=lambda one: (id(one.vector), str(one.placement), id(one.gate), str(one.ramp)))
         found += here
     return tuple(found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import Any, Literal
 
@@ -11,11 +11,12 @@ from steerlens.arguments import choice, listed, shown
 from steerlens.engine import Sampling
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
-from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector, random_like
+from steerlens.steering import Condition, PromptPair, SteeringVector
+from steerlens.steering.conditions import remade
 from steerlens.steering.prompting import Prompting, prompted, prompting_of
 from steerlens.steering.prompts import Prompt
-from steerlens.steering.random_vectors import Control
-from steerlens.steering.shuffled_vectors import shuffled_vectors
+from steerlens.steering.random_vectors import Control, random_condition
+from steerlens.steering.shuffled_vectors import as_long_as, shuffled_vectors
 
 ControlName = Literal["random", "shuffled", "negated", "prompting"]
 Controls = Literal["standard"] | ControlName | Prompting | Sequence[ControlName | Prompting] | None
@@ -51,15 +52,16 @@ class ControlPlan:
     left_out: tuple[str, ...]
     seed: int
 
-    def beside(self, name: str, vector: SteeringVector, factor: float, placement: Placement | None) -> Condition:
-        """The control of this name for the condition `factor * vector`."""
+    def beside(self, name: str, condition: Condition, factor: float) -> Condition:
+        """The control of this name for `factor * condition`."""
         if name == "negated":
-            other = -factor * vector
-        elif name == "shuffled":
-            other = factor * self.shuffled[vector.layer]
-        else:
-            other = factor * random_like(vector, seed=self.seed)
-        return Condition((Injection(other, placement),))
+            return -factor * condition
+        if name == "random":
+            return factor * random_condition(condition, seed=self.seed)
+        made = [
+            replace(one, vector=as_long_as(self.shuffled[one.vector.layer], one.vector)) for one in condition.injections
+        ]
+        return factor * remade(condition, made, label="" if len(made) == 1 else "shuffled contrast")
 
     def record(self) -> dict[str, Any]:
         """What a result's settings say of them."""

@@ -9,7 +9,7 @@ from typing import Any
 from steerlens.engine import Sampling
 from steerlens.models import HookedModel
 from steerlens.runs.controls import ControlPlan, plan_controls
-from steerlens.steering import Condition, Injection, Placement, SteeringVector
+from steerlens.steering import Condition, Placement, SteeringVector
 from steerlens.steering.prompting import Prompting
 from steerlens.steering.prompts import Prompt
 
@@ -39,14 +39,14 @@ class Plan:
 def plan_sweep(
     model: HookedModel,
     what: Any,
-    cells: Sequence[tuple[float, SteeringVector]],
+    cells: Sequence[tuple[float, Condition]],
     prompts: Sequence[Prompt],
     *,
     sampling: Sampling,
     placement: Placement | None,
     asked: Sequence[str | Prompting],
 ) -> Plan:
-    """The unsteered condition, one for each cell (a coefficient and a vector), and their controls.
+    """The unsteered condition, one for each cell (a coefficient times a condition), and their controls.
 
     Args:
         what: what the vectors were made of.
@@ -55,12 +55,12 @@ def plan_sweep(
     Raises:
         SteerlensError: see `plan_controls`.
     """
-    vectors = {id(vector): vector for _, vector in cells}
+    vectors = {id(part.vector): part.vector for _, condition in cells for part in condition.injections}
     controls = plan_controls(model, asked, what, list(vectors.values()), prompts, sampling=sampling)
-    conditions = [Condition(), *(Condition((Injection(factor * vector, placement),)) for factor, vector in cells)]
+    conditions = [Condition(), *(factor * condition for factor, condition in cells)]
     roles = ["unsteered", *["steered"] * len(cells)]
     for name in controls.names:
-        conditions += [controls.beside(name, vector, factor, placement) for factor, vector in cells]
+        conditions += [controls.beside(name, condition, factor) for factor, condition in cells]
         roles += [name] * len(cells)
     for words in controls.prompting:
         conditions.append(Condition(prompting=words))

@@ -53,6 +53,8 @@ def run_key(condition: Condition, *, job: str) -> str:
             place += [vector.site, vector.heads, injection.operation, injection.value]
         if (gate := injection.gate) is not None:
             place += [gate.layer, gate.direction.site, gate.above, gate.below, gate.token]
+        if injection.ramp is not None:
+            place += ["ramp", injection.ramp.points, injection.ramp.over]
         digest.update(json.dumps(place).encode())
         digest.update(values.numpy().astype("<f4").tobytes())
         if injection.mean is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import EllipsisType
@@ -20,8 +20,8 @@ from steerlens.runs.controls import Controls, read_controls
 from steerlens.runs.parts import Engine, check_engine, complete_in_parts
 from steerlens.runs.planning import plan_sweep
 from steerlens.runs.swept import Sweep
-from steerlens.steering import ContrastSet, Placement, PromptPair, Steering, SteeringVector
-from steerlens.steering.layer_vectors import is_pairs, layer_vectors
+from steerlens.steering import Condition, Gate, Placement, PromptPair, Steering
+from steerlens.steering.layer_vectors import Swept, is_pairs, swept_conditions
 from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
 from steerlens.steering.random_vectors import Control
 from steerlens.steering.strengths import Strength, read_coeffs
@@ -32,12 +32,13 @@ DEFAULT_SAMPLING = Sampling(n=100)
 @shows_sampling_options(DEFAULT_SAMPLING)
 def sweep(
     model: HookedModel,
-    what: PromptPair | Sequence[PromptPair] | ContrastSet | Mapping[int, SteeringVector] | Sequence[SteeringVector],
+    what: Swept,
     prompts: PromptLike | Sequence[PromptLike],
     *,
     layers: Sequence[int] | Literal["all"] = "all",
     coeffs: Sequence[float | Strength] | float | Strength = (1.0,),
     placement: Placement | None = None,
+    gate: Gate | None = None,
     metrics: Sequence[Metric] = (),
     sampling: Sampling | None = None,
     controls: Controls = ("random", "prompting"),
@@ -61,11 +62,13 @@ def sweep(
     Args:
         prompts: one prompt or several: texts, chats, token ids. One that is given twice counts once.
         what: a PromptPair or several (`actadd`) or a ContrastSet (`mean_difference`), whose vectors are extracted for
-            all layers from one forward pass; or vectors, one per layer.
-        layers: `"all"` or layer numbers.
+            all layers from one forward pass; vectors, one per layer; or injections or conditions: what `Condition.of`
+            makes of several vectors is swept as a whole.
+        layers: `"all"` or layer numbers; of given conditions, those are swept whose layers are all among them.
         coeffs: coefficients (0 is allowed), or strengths that compare, as `sl.iso_kl(0.5)`: these are solved for each
             vector's coefficient on the prompts (see `solve_strengths`), and the frame has a column strength. What is
             given twice counts once.
+        gate: the prompts in which vectors act, the random ones too; by default all.
         metrics: from `steerlens.metrics`; by default whether a completion contains a word of the positive prompt.
         controls: `"random"`, `"shuffled"`, `"negated"`, `"prompting"` (or a `Prompting` with words of your own), a list
             of those, `"standard"` for all four, or None; see `steerlens.runs.controls.Controls`. Each of the first
@@ -98,19 +101,19 @@ def sweep(
     given = _distinct(read_prompts(model, prompts))
     damage, compile = flag("damage", damage), flag("compile", compile)
     progress = None if progress is None else flag("progress", progress)
-    vectors = _one_per_layer(layer_vectors(model, what, layers))
+    swept = _one_per_layer(swept_conditions(model, what, layers, placement=placement, gate=gate))
     chosen = check_metrics(metrics) or (_default_metric(what),)
     store = None if store is None else path_to(store, "store")
-    found = coefficients(model, vectors, given, asked, placement=placement)
-    cells = [pair for factors in found for pair in zip(factors, vectors, strict=True)]
+    found = coefficients(model, swept, given, asked)
+    cells = [pair for factors in found for pair in zip(factors, swept, strict=True)]
     plan = plan_sweep(model, what, cells, given, sampling=sampling, placement=placement, asked=wanted)
     settings = {
-        "what": str(what) if isinstance(what, PromptPair) else ", ".join(dict.fromkeys(v.title for v in vectors)),
+        "what": str(what) if isinstance(what, PromptPair) else ", ".join(dict.fromkeys(one.label for one in swept)),
         "pad": what.pad if isinstance(what, PromptPair) else what[0].pad if is_pairs(what) else None,  # type: ignore
         "prompts": [prompt.text for prompt in given],
-        "layers": [v.layer for v in vectors],
+        "layers": [one.layer for one in swept],
         "coeffs": [str(one) if isinstance(one, Strength) else one for one in asked],
-        "placement": vectors[0].placement if placement is None else placement,
+        "placement": swept[0].placement if placement is None else placement,
         **plan.controls.record(),
         **asdict(sampling),
         **run_settings(model),
@@ -135,7 +138,7 @@ def sweep(
             progress=progress,
         )
     if any(isinstance(one, Strength) for one in asked):
-        named = [str(one) if isinstance(one, Strength) else f"coefficient {one:g}" for one in asked for _ in vectors]
+        named = [str(one) if isinstance(one, Strength) else f"coefficient {one:g}" for one in asked for _ in swept]
         named = ["", *named * (1 + len(plan.controls.names)), *[""] * len(plan.controls.prompting)]
         frame.insert(frame.columns.get_loc("coeff") + 1, "strength", frame["condition"].map(dict(enumerate(named))))
     measure_completions(frame, chosen, kept="" if store is None else f" in {store}")
@@ -155,16 +158,17 @@ def _distinct(prompts: Sequence[Prompt]) -> list[Prompt]:
     return kept
 
 
-def _one_per_layer(vectors: Sequence[SteeringVector]) -> list[SteeringVector]:
-    """The vectors, if tables and figures can tell them apart by their layer."""
-    by_layer: dict[int, SteeringVector] = {}
-    for vector in vectors:
-        if by_layer.setdefault(vector.layer, vector) is not vector:
+def _one_per_layer(conditions: list[Condition]) -> list[Condition]:
+    """The conditions, if tables and figures can tell them apart by their layer."""
+    by_layer: dict[int | None, Condition] = {}
+    for one in conditions:
+        if (other := by_layer.setdefault(one.layer, one)) is not one:
+            where = "act on several layers" if one.layer is None else f"are both of layer {one.layer}"
             raise SteerlensError(
-                f"a sweep takes one vector per layer, but {by_layer[vector.layer].title!r:.60} and "
-                f"{vector.title!r:.60} are both of layer {vector.layer}; sweep them separately"
+                f"a sweep takes one vector per layer, but {other.label!r:.60} and {one.label!r:.60} {where}; "
+                "sweep them separately"
             )
-    return list(vectors)
+    return conditions
 
 
 def _default_metric(what: Any) -> Metric:

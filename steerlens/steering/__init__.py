@@ -10,6 +10,7 @@ from steerlens.steering.pairs import PaddedPair, PromptPair
 from steerlens.steering.parts import Part
 from steerlens.steering.placement import Placement
 from steerlens.steering.prompting import Prompting
+from steerlens.steering.ramps import Ramp
 from steerlens.steering.random_vectors import random_like
 from steerlens.steering.receipts import Receipt
 from steerlens.steering.sessions import Session
@@ -25,6 +26,7 @@ __all__ = [
     "Placement",
     "PromptPair",
     "Prompting",
+    "Ramp",
     "Receipt",
     "Session",
     "Steering",

@@ -19,27 +19,36 @@ class Round:
     Attributes:
         kind: the kind of all of them.
         places: row, position, and entry of a table.
+        strengths: of each change; None: 1.
     """
 
     kind: Kind
     places: Int[Tensor, "3 some"]
+    strengths: Float[Tensor, " some"] | None = None
 
     def to(self, device: torch.device | str) -> Round:
         """The same with its indices on `device`."""
-        return Round(self.kind, self.places.to(device))
+        strengths = None if self.strengths is None else self.strengths.to(device)
+        return Round(self.kind, self.places.to(device), strengths)
 
 
-def in_rounds(changes: Sequence[tuple[Kind, Tensor]]) -> list[Round]:
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """Changes of one kind: the row, position and table entry of each, and its strength (None: 1)."""
+
+    kind: Kind
+    places: Int[Tensor, "3 some"]
+    strengths: Float[Tensor, " some"] | None = None
+
+
+def in_rounds(changes: Sequence[Changes]) -> list[Round]:
     """The places in rounds, in the order given: the second change at a place comes in the second round, and so on.
 
     If all were made at once, the order of a sum would be left to chance (on a CPU, threads race), and the same seed
     would not give the same logits.
-
-    Args:
-        changes: of several kinds, each with the row, position and entry [3 some] of every change.
     """
-    kinds = list(dict.fromkeys(kind for kind, _ in changes))
-    places = torch.cat([one for _, one in changes], dim=1) if changes else torch.zeros(3, 0, dtype=torch.long)
+    kinds = list(dict.fromkeys(one.kind for one in changes))
+    places = torch.cat([one.places for one in changes], dim=1) if changes else torch.zeros(3, 0, dtype=torch.long)
     if places.shape[1] == 0:
         return []
     row, column, _ = places
@@ -49,12 +58,18 @@ def in_rounds(changes: Sequence[tuple[Kind, Tensor]]) -> list[Round]:
     place_round = torch.empty_like(place)
     place_round[order] = torch.arange(len(place), device=place.device) - torch.searchsorted(sorted_place, sorted_place)
     numbers = range(int(place_round.max()) + 1)
+    strengths: Tensor | None = None
+    if any(one.strengths is not None for one in changes):
+        given = [torch.ones(one.places.shape[1]) if one.strengths is None else one.strengths for one in changes]
+        strengths = torch.cat(given)
+
+    def chosen(kind: Kind, which: Tensor) -> Round:
+        return Round(kind, places[:, which], None if strengths is None else strengths[which])
+
     if len(kinds) == 1:
-        return [Round(kinds[0], places[:, place_round == number]) for number in numbers]
-    of_kind = torch.cat([torch.full((one.shape[1],), kinds.index(kind)) for kind, one in changes])
-    found = [
-        Round(k, places[:, (place_round == number) & (of_kind == i)]) for number in numbers for i, k in enumerate(kinds)
-    ]
+        return [chosen(kinds[0], place_round == number) for number in numbers]
+    of_kind = torch.cat([torch.full((one.places.shape[1],), kinds.index(one.kind)) for one in changes])
+    found = [chosen(k, (place_round == number) & (of_kind == i)) for number in numbers for i, k in enumerate(kinds)]
     return [one for one in found if one.places.shape[1]]
 
 
@@ -64,6 +79,6 @@ def change_(x: Float[Tensor, "batch pos width"], rounds: Sequence[Round], table:
         row, column, entry = place_round.places
         before = x[row, column]
         by = table.values[entry]
-        if place_round.kind != "add":
-            by = change(before, by, table.targets[entry], place_round.kind)
+        if place_round.kind != "add" or place_round.strengths is not None:
+            by = change(before, by, table.targets[entry], place_round.kind, strength=place_round.strengths)
         x.index_put_((row, column), (before + by).to(x.dtype))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from steerlens.arguments import finite_number, listed, shown, text
 from steerlens.errors import SteerlensError
@@ -12,6 +13,7 @@ from steerlens.steering.gates import Gate
 from steerlens.steering.operations import Kind, Operation, Table, check_operation, kind_of, table_of
 from steerlens.steering.placement import Placement, check_placement
 from steerlens.steering.prompting import Prompting
+from steerlens.steering.ramps import Ramp, check_ramp
 from steerlens.steering.vectors import SteeringVector, check_vector, check_vector_site
 
 
@@ -26,6 +28,7 @@ class Injection:
         value: for `"clamp"`, the projection on the vector's direction that activations are set to.
         mean: for `"affine"`, a mean activation of the same layer and site, as a vector of one position.
         gate: the prompts in which it acts; None means all.
+        ramp: strengths by position; None means 1 at all.
     """
 
     vector: SteeringVector
@@ -34,6 +37,7 @@ class Injection:
     value: float | None = None
     mean: SteeringVector | None = None
     gate: Gate | None = None
+    ramp: Ramp | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.vector, SteeringVector):
@@ -49,6 +53,7 @@ class Injection:
         if self.mean is not None:
             self._check_mean(self.mean)
         check_gate(self.gate, self.vector)
+        check_ramp(self.ramp, self.placement)  # type: ignore[arg-type]
         if self.kind == "project" and not bool(self.vector.values.any()):
             raise SteerlensError(
                 f"operation {self.operation!r} needs a direction, but the vector {self.vector.label!r} is zero; "
@@ -76,7 +81,13 @@ class Injection:
         to = "" if self.value is None else f" to {self.value:g}"
         does = "" if self.operation == "add" else f"{self.operation} "
         when = "" if self.gate is None else f" if {self.gate.title}"
-        return f"{does}{self.vector.title}{to}{when}"
+        ramp = "" if self.ramp is None else f", {self.ramp.title}"
+        return f"{does}{self.vector.title}{to}{ramp}{when}"
+
+    def __mul__(self, factor: float) -> Injection:
+        return replace(self, vector=self.vector * factor)
+
+    __rmul__ = __mul__
 
 
 def check_gate(gate: object, vector: SteeringVector) -> None:
@@ -129,6 +140,10 @@ class Condition:
     label: str = ""
     gate: Gate | None = None
     prompting: Prompting | None = None
+    _factor: float | None = field(default=None, init=False, repr=False)
+
+    # numpy numbers must leave the multiplication to this class
+    __array_ufunc__ = None
 
     def __post_init__(self) -> None:
         if isinstance(self.injections, SteeringVector | Injection):
@@ -153,8 +168,54 @@ class Condition:
         if not self.label and self.prompting is not None:
             object.__setattr__(self, "label", self.prompting.title)
         if not self.label:
-            titles = ", ".join(injection.title for injection in self.injections)
-            object.__setattr__(self, "label", titles or "unsteered")
+            object.__setattr__(self, "label", self._titles())
+
+    def _titles(self) -> str:
+        return ", ".join(injection.title for injection in self.injections) or "unsteered"
+
+    @staticmethod
+    def of(
+        parts: Iterable[SteeringVector | Injection | Condition], *, label: str = "", gate: Gate | None = None
+    ) -> Condition:
+        """One condition of several vectors (of any layers and sites), injections or conditions, which act together.
+
+        Weights are factors: `Condition.of([0.5 * early, late])`. The whole counts as coefficient 1, so that
+        `5 * condition` has coefficient 5 in tables and sweeps, whatever the weights.
+
+        Args:
+            label: one name for all of them; by default their titles.
+            gate: the prompts in which all of it acts.
+
+        Raises:
+            SteerlensError: no parts, or something that is none.
+        """
+        if isinstance(parts, SteeringVector | Injection | Condition):
+            parts = [parts]
+        given = listed("parts", parts, of="vectors")
+        if not given:
+            raise SteerlensError("parts is empty; give at least one vector, or None where a steering= is asked for")
+        injections = [injection for part in given for injection in as_condition(part).injections]
+        made = Condition(tuple(injections), label, gate)
+        object.__setattr__(made, "_factor", 1.0 if math.isnan(made.coeff) else None)
+        return made
+
+    def __mul__(self, factor: float) -> Condition:
+        """The condition with all its vectors times `factor`."""
+        made = Condition(tuple(one * factor for one in self.injections))
+        if self.label != self._titles():
+            made = replace(made, label=self.label if factor == 1 else f"{factor:g} × ({self.label})")
+        if self._factor is not None or math.isnan(self.coeff):
+            object.__setattr__(made, "_factor", float(factor) * (1.0 if self._factor is None else self._factor))
+        return made
+
+    __rmul__ = __mul__
+
+    def under(self, gate: Gate) -> Condition:
+        """The condition with a gate for all of it."""
+        if not isinstance(gate, Gate):
+            raise SteerlensError(f"gate must be a Gate, got {shown(gate)}; make one with Gate(direction, above=…)")
+        label = "" if self.label == self._titles() else f"{self.label} if {gate.title}"
+        return remade(self, self.injections, label=label, gate=gate)
 
     @property
     def layer(self) -> int | None:
@@ -164,7 +225,12 @@ class Condition:
 
     @property
     def coeff(self) -> float:
-        """The coefficient of its one vector; 0 for the baseline, NaN for several vectors of different coefficients."""
+        """The coefficient of its one vector; 0 for the baseline, NaN for several vectors of different coefficients.
+
+        Of what `Condition.of` has made of these, the factor that the whole was multiplied by.
+        """
+        if self._factor is not None:
+            return self._factor
         coefficients = {injection.vector.coeff for injection in self.injections} or {0.0}
         return coefficients.pop() if len(coefficients) == 1 else float("nan")
 
@@ -172,6 +238,15 @@ class Condition:
     def placement(self) -> str:
         """Where its vectors go, as text; empty for the baseline."""
         return ", ".join(dict.fromkeys(str(injection.placement) for injection in self.injections))
+
+
+def remade(
+    condition: Condition, injections: Iterable[Injection], *, label: str = "", gate: Gate | None = None
+) -> Condition:
+    """The condition with other injections, which count with the same coefficient as a whole."""
+    made = Condition(tuple(injections), label, gate)
+    object.__setattr__(made, "_factor", condition._factor)
+    return made
 
 
 Steering = SteeringVector | Injection | Condition | Prompting | tuple[SteeringVector | Injection, ...] | None

@@ -99,8 +99,16 @@ def change(
     values: Float[Tensor, "*#batch width"],
     targets: Float[Tensor, "*#batch heads"],
     kind: Kind,
+    *,
+    strength: Float[Tensor, "*#batch"] | None = None,
 ) -> Float[Tensor, "*batch width"]:
-    """What is to be added to activations `x`, in float32 or wider for all kinds but `"add"`."""
+    """What is to be added to activations `x`, in float32 or wider for all kinds but `"add"`.
+
+    Args:
+        strength: of what is added (`"add"`, `"turn"`), or of the change (`"project"`); by default 1.
+    """
+    if strength is not None and kind != "project":
+        values = values * strength[..., None]
     if kind == "add":
         return values.expand_as(x)
     heads = targets.shape[-1]
@@ -108,6 +116,7 @@ def change(
     before, row = x.to(wide).unflatten(-1, (heads, -1)), values.to(wide).unflatten(-1, (heads, -1))
     if kind == "project":
         missing = targets - (before * row).sum(-1)
+        missing = missing if strength is None else missing * strength[..., None]
         return (missing[..., None] * row).flatten(-2)
     (length, _), (_, turned) = lengths_and_directions(before), lengths_and_directions(before + row)
     acts = (row != 0).any(-1)  # a zero row changes nothing, not even by rounding

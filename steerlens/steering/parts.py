@@ -24,6 +24,7 @@ class Part:
         injection: the vector and its placement.
         rows: indices of the rows it goes to; None for every row.
         gate: what decides for which prompts it acts, if anything does.
+        ramp: strengths by position, if they are not all 1.
         positions: where the messages of a role stand in the prompt of these rows; None for other placements.
     """
 
@@ -34,7 +35,7 @@ class Part:
         self.placement: Placement = injection.placement  # type: ignore[assignment]
         self.span = vector.n_positions
         self.kind = injection.kind
-        self.gate = injection.gate
+        self.gate, self.ramp = injection.gate, injection.ramp
         self.receipt = Receipt(
             site_hook(vector.layer, vector.site),
             vector.layer,
@@ -44,6 +45,11 @@ class Part:
             operation=injection.operation,
         )
         self._ready: dict[tuple[torch.device, torch.dtype], Table] = {}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is added at full strength, its rows one after the other."""
+        return self.kind == "add" and self.positions is None and self.ramp is None
 
     def on_rows(self, rows: Int[Tensor, " some"]) -> Part:
         """The same part for other rows; the receipt is shared, so that it counts the whole run."""

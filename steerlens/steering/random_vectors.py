@@ -9,10 +9,27 @@ from typing import Literal
 import torch
 
 from steerlens.arguments import seed_number
+from steerlens.steering.conditions import Condition, remade
 from steerlens.steering.vectors import SteeringVector
 
 Control = Literal["random"] | None
 """What steered conditions are held against: random vectors of equal norm, or nothing."""
+
+
+def random_condition(condition: Condition, *, seed: int) -> Condition:
+    """The condition with every vector replaced by a random one of its norm (see `random_like`).
+
+    Two vectors at one layer get directions of their own.
+    """
+    seen: dict[int, int] = {}
+    injections = []
+    for injection in condition.injections:
+        layer = injection.vector.layer
+        seen[layer] = seen.get(layer, -1) + 1
+        # (a seed has 64 bits)
+        own = seed + seen[layer] * (1_000_003 if seed < 2**62 else -1_000_003)
+        injections.append(dataclasses.replace(injection, vector=random_like(injection.vector, seed=own)))
+    return remade(condition, injections, label="" if len(injections) == 1 else "random vectors")
 
 
 def random_like(vector: SteeringVector, *, seed: int) -> SteeringVector:

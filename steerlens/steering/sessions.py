@@ -13,11 +13,12 @@ from steerlens.errors import SteerlensError
 from steerlens.models import SITES, ForwardState, HookedModel
 from steerlens.steering.batch_gates import GateKeeper
 from steerlens.steering.beginnings import after_bos_in
-from steerlens.steering.changing import change_, in_rounds
+from steerlens.steering.changing import Changes, change_, in_rounds
 from steerlens.steering.gates import warn_closed
-from steerlens.steering.operations import Kind, Table, change, joined
+from steerlens.steering.operations import Table, change, joined
 from steerlens.steering.parts import Part
 from steerlens.steering.placement import bounds, check_fit, first_positions, is_range, needs_length, reaches_later
+from steerlens.steering.ramps import Ramp, ramp_strengths
 from steerlens.steering.receipts import note
 
 
@@ -45,6 +46,7 @@ class Session:
         self._pad = getattr(model.tokenizer, "pad_token_id", None)
         self._last_place = (-1, 0)
         self._prompts: tuple[Tensor, Tensor, Tensor] | None = None
+        self._width: int | None = None  # of the prompts that passed last
         self._goes_on = False  # passes hold the prompts that gates were asked about, and more
 
     def check_applied(self) -> None:
@@ -72,6 +74,8 @@ class Session:
             self._check_padding(parts, state.tokens)
         if self.generating and state.offset == 0 and self.prompt_width is None:
             self.prompt_width = resid.shape[1]
+        if state.offset == 0:
+            self._width = resid.shape[1]
         vector = parts[0].injection.vector
         place = (vector.layer, list(SITES).index(vector.site))
         if another := place <= self._last_place or self._last_place[0] < 0:  # another pass has begun
@@ -88,7 +92,7 @@ class Session:
         for part in parts:
             if is_range(part.placement):
                 resid = self._add_range(resid, part, state)
-            elif state.attention_mask is None and part.rows is None and part.kind == "add" and part.positions is None:
+            elif state.attention_mask is None and part.rows is None and part.is_plain:
                 resid = self._add_uniform(resid, part, state)
             elif state.offset == 0 or not needs_length(part.placement):
                 if in_order:
@@ -134,7 +138,7 @@ class Session:
         batch = len(resid)
         if state.offset > 0 and not reaches_later(part.placement):
             return resid
-        position, touched = self._range(resid, part, state)
+        position, touched, strengths = self._range(resid, part, state)
         if part.rows is not None:
             chosen = torch.zeros(batch, dtype=torch.bool, device=resid.device)
             touched = touched & chosen.index_fill(0, part.rows.to(resid.device), True)[:, None]
@@ -147,11 +151,11 @@ class Session:
         else:  # a generated token is real in every row; looking would make the host wait for the device at each
             note(part.receipt, (), batch if part.rows is None else len(part.rows))
         table = part.table_like(resid)
-        by = change(resid, table.values[0], table.targets[0], part.kind)
+        by = change(resid, table.values[0], table.targets[0], part.kind, strength=strengths)
         return torch.where(touched[..., None], (resid + by).to(resid.dtype), resid)
 
-    def _range(self, resid: Tensor, part: Part, state: ForwardState) -> tuple[Tensor, Tensor]:
-        """The position of every token of the pass in its row, and whether the range of a part includes it."""
+    def _range(self, resid: Tensor, part: Part, state: ForwardState) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The position of every token of the pass in its row, whether a part's range includes it, and its strength."""
         batch, width = resid.shape[:2]
         if state.attention_mask is None:
             real = torch.ones(batch, state.offset + width, dtype=torch.bool, device=resid.device)
@@ -159,12 +163,26 @@ class Session:
             real = state.attention_mask.to(resid.device) != 0
         position, here = real.long().cumsum(-1)[:, state.offset :] - 1, real[:, state.offset :]
         if state.offset > 0:  # the prompt is in the cache
-            return position, here
+            return position, here, None if part.ramp is None else self._later_strengths(part, part.ramp, position, real)
         prompt_width = width if self.prompt_width is None else self.prompt_width
         tokens = None if state.tokens is None else state.tokens.to(resid.device)
         begin = after_bos_in(self._model, tokens, real, prompt_width=prompt_width)
-        first, stop = bounds(part.placement, real[:, :prompt_width].sum(-1), begin)
-        return position, here & (position >= first[:, None]) & (position < stop[:, None])
+        lengths = real[:, :prompt_width].sum(-1)
+        first, stop = bounds(part.placement, lengths, begin)
+        strengths = None
+        if part.ramp is not None:
+            strengths = ramp_strengths(part.ramp, position - first[:, None], (lengths - first)[:, None])
+        return position, here & (position >= first[:, None]) & (position < stop[:, None]), strengths
+
+    def _later_strengths(self, part: Part, ramp: Ramp, position: Tensor, real: Tensor) -> Tensor:
+        """The strengths of a ramp at tokens whose prompt is in the cache."""
+        if part.placement == "all":  # it ends with the prompt
+            return torch.full(position.shape, ramp.points[-1], device=position.device)
+        width = self._width if self.prompt_width is None else self.prompt_width
+        if width is None:
+            raise SteerlensError("a ramp over generated tokens counts from their prompt; run it in the with block too")
+        first = real[:, :width].sum(-1) - int(part.placement == "from_last")
+        return ramp_strengths(ramp, position - first[:, None], torch.ones_like(first)[:, None])
 
     def _add_uniform(self, resid: Tensor, part: Part, state: ForwardState) -> Tensor:
         """All rows alike and no padding: one slice."""
@@ -191,7 +209,7 @@ class Session:
         """
         batch, width = resid.shape[:2]
         starts, lengths = self._where_prompts_are(state, batch, width)
-        changes: list[tuple[Kind, Tensor]] = []
+        changes: list[Changes] = []
         tables: list[Table] = []
         begin = 0
         for part in parts:
@@ -204,13 +222,19 @@ class Session:
             else:  # the one row of the vector at each
                 positions = torch.tensor(part.positions, device="cpu").expand(len(rows), -1)
                 spanned = torch.zeros(positions.shape[1], dtype=torch.long, device="cpu")
+            strengths = None
+            if part.ramp is not None:
+                index = torch.arange(positions.shape[1], device="cpu")
+                strengths = ramp_strengths(part.ramp, index, torch.full_like(index, len(index)))
             columns = starts[rows][:, None] + positions - state.offset
             inside = (columns >= 0) & (columns < width)
             if state.offset > 0 and not bool(inside.any()):
                 continue
             note(part.receipt, positions[0].tolist(), len(rows))
             here = (rows[:, None], columns, begin + spanned)
-            changes.append((part.kind, torch.stack([one.expand_as(columns)[inside] for one in here])))
+            places = torch.stack([one.expand_as(columns)[inside] for one in here])
+            strengths = None if strengths is None else strengths.expand(columns.shape)[inside]
+            changes.append(Changes(part.kind, places, strengths))
             tables.append(part.table_like(resid))
             begin += part.span
         if not tables:
