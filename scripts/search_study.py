@@ -12,7 +12,6 @@ tokens that it has seen.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -54,20 +53,21 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=None, help="settings sampled together, at most")
     asked = parser.parse_args()
     model = sl.load_model("demo")
-    curves = []
+    grids = []
     for topic in asked.topics:
-        grid = Grid(model, topic, n=asked.n, tokens=asked.tokens, store=asked.store)
-        print(grid, flush=True)
-        for name in asked.strategies:
-            for seed in range(asked.seeds):
-                curves += [
-                    {"topic": topic, "strategy": name, "seed": seed, "tokens": share, "quality": quality}
-                    for share, quality in grid.replayed(name, seed, together=asked.together)
-                ]
-    table = pd.DataFrame(curves)
-    told = summary(table)
-    print(told.to_string(index=False))
-    asked.out.write_text(json.dumps(told.to_dict("records"), indent=1), encoding="utf-8")
+        grids.append(Grid(model, topic, n=asked.n, tokens=asked.tokens, store=asked.store))
+        print(grids[-1], flush=True)
+    told = []
+    for name in asked.strategies:
+        curves = [
+            {"topic": grid.topic, "strategy": name, "seed": seed, "tokens": share, "quality": quality}
+            for grid in grids
+            for seed in range(asked.seeds)
+            for share, quality in grid.replayed(name, seed, together=asked.together)
+        ]
+        told.append(summary(pd.DataFrame(curves)))
+        print(told[-1].to_string(index=False), flush=True)
+    asked.out.write_text(pd.concat(told).to_json(orient="records", indent=1), encoding="utf-8")
 
 
 class Grid:

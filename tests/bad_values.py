@@ -223,6 +223,7 @@ SPECIAL = {
     ("score", "prompt"): "optional prompts",
     ("solve_strengths", "vectors"): "what",
     ("search", "held_out"): "optional prompts",
+    ("search", "prompting"): "any",
     ("search", "placements"): "any",
     ("search", "top_k"): "optional count",
     ("magnitudes", "prompts"): "any",

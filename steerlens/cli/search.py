@@ -87,6 +87,7 @@ def search(
     import steerlens as sl
     from steerlens.cli.outputs import check_places
     from steerlens.runs.store import Store
+    from steerlens.steering.prompting import prompting_of
 
     check_places(out=out, csv=csv, store=store)
     if store is not None:
@@ -106,6 +107,7 @@ def search(
         layers=chosen(loaded.cfg.n_layers),
         placements=None if placement is None else [read_placement(one) for one in placement],
         confirm=confirm,
+        prompting=prompting_of(sl.PromptPair(positive, negative)),
         strategy=strategy,  # type: ignore[arg-type]  # checked there
         sampling=drawn,
         storage=store,

@@ -13,7 +13,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import pandas as pd
 
-from steerlens.arguments import choice, finite_number, path_to, shown, whole_number
+from steerlens.arguments import choice, finite_number, path_to, shown, text, whole_number
 from steerlens.arguments import flag as read_flag
 from steerlens.engine import Sampling
 from steerlens.engine.sampling_settings import SamplingOptions, chosen_sampling, shows_sampling_options
@@ -32,6 +32,7 @@ from steerlens.runs.search_strategies import STRATEGIES, StrategyName, rungs_of,
 from steerlens.runs.store import Store
 from steerlens.steering import Condition, Placement
 from steerlens.steering.operations import Operation
+from steerlens.steering.prompting import Prompting
 from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
 from steerlens.steering.strengths import Strength
 
@@ -60,6 +61,7 @@ def search(
     margin: float = MARGIN,
     held_out: PromptLike | Sequence[PromptLike] | None = None,
     confirm: int = 50,
+    prompting: str | Prompting | None = None,
     strategy: StrategyName = DEFAULT_STRATEGY,
     sampling: Sampling | None = None,
     storage: str | Path | None = None,
@@ -88,6 +90,7 @@ def search(
         margin: nats per token that a fluent completion may be more surprising than unsteered ones.
         held_out: prompts for the confirmation.
         confirm: completions of each held-out prompt; 0 leaves the confirmation out.
+        prompting: words that stand before the prompt, as one more control of the confirmation: would they do as well?
         strategy: `"neighbours"` (default), `"random"`, `"random+halving"`, `"ordered+halving"`, `"tpe"`,
             `"tpe+halving"` (the last two need Optuna: `pip install 'steerlens[search]'`); `scripts/search_study.py`
             compares them.
@@ -111,6 +114,9 @@ def search(
     margin = finite_number("margin", margin)
     confirm = whole_number("confirm", confirm, least=0)
     choice("strategy", strategy, STRATEGIES)
+    told = Prompting(text("prompting", prompting)) if isinstance(prompting, str) else prompting
+    if told is not None and not isinstance(told, Prompting):
+        raise SteerlensError(f"prompting must be words, such as 'A story about a wedding.', got {shown(prompting)}")
     progress = None if progress is None else read_flag("progress", progress)
     if batch_size is not None:
         whole_number("batch_size", batch_size, least=1)
@@ -156,7 +162,9 @@ def search(
         )
     confirmation = None
     if confirm:
-        confirmation = confirmed_on(sampler, found.all[best], other or chosen, n=confirm, margin=margin, note=note)
+        confirmation = confirmed_on(
+            sampler, found.all[best], other or chosen, n=confirm, margin=margin, note=note, prompting=told
+        )
     return Search(run.frame(), run.table(), run.completions(), confirmation, found.all[best], goal, settings, note)
 
 
@@ -210,7 +218,9 @@ class _Run:
         frame = self._sampled([self._found.all[one].condition for one in chosen], rung)
         both = pd.concat([self._base, frame], ignore_index=True)
         goal = self._sampler.goal
-        frame["_success"] = success(both, goal.column, goal.kind, margin=self._margin).to_numpy()[len(self._base) :]
+        frame["_success"] = success(both, goal.column, goal.kind, margin=self._margin, better=goal.better).to_numpy()[
+            len(self._base) :
+        ]
         frame["candidate"] = frame["condition"].map(dict(enumerate(chosen)))
         for candidate, rows in frame.groupby("candidate", sort=False):
             counted = rows["_success"].dropna()

@@ -14,6 +14,7 @@ from steerlens.measures.verdicts import verdicts
 from steerlens.runs.search_sampling import Sampler, completed, seed_of
 from steerlens.runs.search_space import Candidate
 from steerlens.steering import Condition, random_like
+from steerlens.steering.prompting import Prompting
 from steerlens.steering.prompts import Prompt
 
 
@@ -22,7 +23,7 @@ class Confirmation:
     """What the best setting of a search does on prompts and samples that took no part in the choice.
 
     Attributes:
-        completions: one row per completion, roles "unsteered", "steered", "random".
+        completions: one row per completion, roles "unsteered", "steered", "random" (and "prompting").
         frame: one row per condition: the columns of `Sweep.effects` (effect, surprise, success with 95 % intervals).
         verdict, why: in words, as `Sweep.verdicts` gives them.
         note: "" or why the prompts are not held out.
@@ -57,17 +58,22 @@ def confirmed_on(
     n: int,
     margin: float,
     note: str,
+    prompting: Prompting | None = None,
 ) -> Confirmation:
-    """The best candidate on `prompts`, with `n` new samples of each, beside no steering and a random vector."""
+    """The best candidate on `prompts`, with `n` new samples of each, beside no steering, a random vector and words."""
     injection, goal = best.injection, sampler.goal
     seed = seed_of(sampler.sampling.seed, "confirmation")
     noise = random_like(injection.vector, seed=seed)
     conditions = [Condition(), best.condition, Condition((dataclasses.replace(injection, vector=noise),))]
+    roles = ["unsteered", "steered", "random"]
+    if prompting is not None:
+        conditions.append(Condition(prompting=prompting))
+        roles.append("prompting")
     frame = completed(
         sampler.model,
         prompts,
         conditions,
-        ["unsteered", "steered", "random"],
+        roles,
         sampling=dataclasses.replace(sampler.sampling, n=n, seed=seed),
         goal=goal,
         settings={**sampler.settings, "rung": "confirmation"},
@@ -79,6 +85,6 @@ def confirmed_on(
 
 def judged_on(frame: pd.DataFrame, goal: Metric, *, margin: float, note: str) -> Confirmation:
     """Completions with their roles as a confirmation."""
-    said = verdicts(frame, goal.column, goal.kind, margin=margin).iloc[0]
-    table = effects(frame, goal.column, goal.kind, margin=margin).drop(columns=["front", "knee"])
+    said = verdicts(frame, goal.column, goal.kind, margin=margin, better=goal.better).iloc[0]
+    table = effects(frame, goal.column, goal.kind, margin=margin, better=goal.better).drop(columns=["front", "knee"])
     return Confirmation(frame, table, str(said["verdict"]), str(said["why"]), note)

@@ -60,7 +60,8 @@ class Search:
         Of those with at least half as many completions as the most sampled one.
         """
         rows = self.candidates[self.candidates["n"] >= self.candidates["n"].max() / 2].reset_index(drop=True)
-        on, knee = front_and_knee(rows["effect"].to_numpy(), rows["surprise"].to_numpy())
+        wanted = rows["effect"] if self.goal.better == "higher" else 1 - rows["effect"]
+        on, knee = front_and_knee(wanted.to_numpy(), rows["surprise"].to_numpy())
         return rows.assign(knee=knee)[on].sort_values("surprise", ignore_index=True)
 
     def plot(self) -> go.Figure:

@@ -30,7 +30,7 @@ def vectors(model):
 
 @pytest.fixture(scope="module")
 def found(model, vectors) -> sl.Search:
-    return sl.search(model, vectors, PROMPTS, budget=800, margin=5.0, **FEW)
+    return sl.search(model, vectors, PROMPTS, budget=800, margin=5.0, prompting="A story.", **FEW)
 
 
 def test_it_says_what_it_sampled(found) -> None:
@@ -69,7 +69,9 @@ def test_the_best_setting_is_confirmed_on_prompts_of_its_own(found) -> None:
     told = found.confirmed
     assert set(told.completions["prompt"]) == {PROMPTS[2]}
     assert set(found.completions["prompt"]) == set(PROMPTS[:2])
-    assert told.frame["role"].tolist() == ["unsteered", "steered", "random"] and (told.frame["n"] == 3).all()
+    assert (
+        told.frame["role"].tolist() == ["unsteered", "steered", "random", "prompting"] and (told.frame["n"] == 3).all()
+    )
     vector = found.candidate.injection.vector
     assert told.frame["coeff"].tolist()[1] == vector.coeff
     assert found.best.layer == vector.layer and "on topic and fluent" in repr(found)
