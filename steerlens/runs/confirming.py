@@ -131,12 +131,12 @@ def confirm(
     )
     if not held_out and fresh.seed == drawn:
         raise SteerlensError(f"seed {drawn} on the same prompts would repeat the samples; give another, or prompts")
-    injection = plan.conditions[number].injections[0]
+    condition = plan.conditions[number]
     words = plan.controls.prompting
     asked = [one for one in read_controls(controls) if one != "prompting" or not words]
     asked += [one for one in words if "prompting" in read_controls(controls)]
-    cells = [(1.0, injection.vector)]
-    fine = plan_sweep(model, plan.what, cells, given, sampling=fresh, placement=injection.placement, asked=asked)
+    cells = [(1.0, condition)]
+    fine = plan_sweep(model, plan.what, cells, given, sampling=fresh, placement=plan.placement, asked=asked)
     frame = generate(
         model,
         given,
@@ -150,7 +150,7 @@ def confirm(
     measure_completions(frame, (metric,))
     tried = plan.roles.count("steered")
     settings = {
-        "condition": f"{injection.vector.title}, layer {injection.vector.layer}",
+        "condition": condition.label + ("" if condition.layer is None else f", layer {condition.layer}"),
         "chosen on": _said(plan.prompts, plan.sampling, f", the best of {tried}" if tried > 1 else ""),
         "confirmed on": _said(given, fresh, "" if held_out else " (the same prompts: nothing is held out)"),
         "prompts": [prompt.text for prompt in given],

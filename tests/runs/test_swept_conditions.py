@@ -33,3 +33,15 @@ def test_conditions_are_swept_as_a_whole(any_model: Any) -> None:
         sl.sweep(any_model, [both, sl.Condition.of([early, late])], "I said that", **few)
     with pytest.raises(sl.SteerlensError, match="is solved for one vector"):
         sl.sweep(any_model, both, "I said that", coeffs=[sl.iso_kl(0.5)], **few)
+
+
+def test_a_condition_of_several_vectors_is_confirmed(any_model: Any) -> None:
+    """With its weights and its gate."""
+    early, late = (sl.actadd(any_model, " love", " hate", layer=layer) for layer in (0, 2))
+    both = sl.Condition.of([0.5 * early, late], label="both", gate=sl.Gate(early.at(1), above=-1e9))
+    few = {"n": 2, "max_new_tokens": 2, "metrics": [sl.metrics.length()], "progress": False, "controls": "random"}
+    done = sl.sweep(any_model, both, "I said that", coeffs=[4], **few)
+    again = done.confirm(any_model, prompts="They went home")
+    assert again.settings["condition"] == "4 × (both)"
+    steered = sl.generate(any_model, "They went home", 4 * both, n=2, max_new_tokens=2, seed=again.frame.seed.iloc[0])
+    assert again.frame[again.frame.role == "steered"].completion.tolist() == steered.completion.tolist()

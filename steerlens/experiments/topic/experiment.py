@@ -35,8 +35,9 @@ from steerlens.measures.summaries import interval, number
 from steerlens.models import HookedModel
 from steerlens.models.run_settings import run_settings
 from steerlens.reports.page import Completions, Headline
-from steerlens.runs.sweep import Sweep, sweep
+from steerlens.runs.sweep import sweep
 from steerlens.runs.sweep_page import best_beside_unsteered
+from steerlens.runs.swept import Sweep
 from steerlens.steering import Placement, PromptPair
 from steerlens.steering.random_vectors import Control
 
