@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from steerlens.arguments import seed_number, shown, texts
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, require_model
+from steerlens.showing import Shown
 from steerlens.steering import ContrastSet, SteeringVector
 from steerlens.steering.chats import template_of
 from steerlens.steering.extraction.activations import Layers, which_layers
@@ -32,8 +33,8 @@ _METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Directions:
+@dataclass(frozen=True, eq=False, repr=False)
+class Directions(Shown):
     """Vectors by method and layer, and what they are worth.
 
     Attributes:
@@ -59,6 +60,17 @@ class Directions:
             raise SteerlensError(f"there is no method {method!r} here; there are {', '.join(self.vectors)}")
         row = rows.loc[rows["auc"].idxmax()]
         return self.vectors[str(row["method"])][int(row["layer"])]
+
+    def _told(self) -> tuple[str, Mapping[str, object]]:
+        best = self.frame.loc[self.frame["auc"].idxmax()] if self.frame["auc"].notna().any() else None
+        facts: dict[str, object] = {
+            "methods": ", ".join(self.vectors),
+            "layers": self.frame["layer"].nunique(),
+            "held-out texts": sum(self.settings.get("held_out", {}).get("texts", [])),
+        }
+        if best is not None:
+            facts["largest held-out AUC"] = f"{best['auc']:.3g} ({best['method']}, layer {best['layer']})"
+        return f"directions of {self.settings.get('contrast', 'a contrast set')}", facts
 
     def plot(self) -> go.Figure:
         """Held-out AUC by layer, and the cosine of each method with the mean difference, one line per method."""

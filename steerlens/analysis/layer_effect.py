@@ -19,6 +19,7 @@ from steerlens.errors import SteerlensError
 from steerlens.measures.summaries import best_condition, subject
 from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
+from steerlens.showing import Shown
 from steerlens.steering import Condition, Injection, Placement, PromptPair, SteeringVector
 from steerlens.steering.extraction.activations import resid_pre
 from steerlens.steering.layer_vectors import layer_vectors
@@ -33,7 +34,7 @@ _KEYS = ("condition", "label", "role", "layer", "coeff", "placement")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LayerEffect:
+class LayerEffect(Shown):
     """The effect of a vector layer by layer, on the token after each prompt.
 
     Attributes:
@@ -85,12 +86,14 @@ class LayerEffect:
 
         return write_page(path, lambda: effect_page(self.summary, self.settings, command=command))
 
-    def __repr__(self) -> str:
+    def _told(self) -> tuple[str, Mapping[str, object]]:
         best = self.best()
-        what = f"{subject(self.settings)} on {self.settings.get('model', 'a model')}"
         where = f"layer {best['layer']}, coefficient {best['coeff']:g}"
-        counted = f"{self.frame['condition'].nunique()} conditions"
-        return f"LayerEffect({what}: {counted}; largest effectiveness {best['mean']:.3g} nats at {where})"
+        return f"{subject(self.settings)} on {self.settings.get('model', 'a model')}", {
+            "conditions": self.frame["condition"].nunique(),
+            "prompts": self.frame["prompt_index"].nunique(),
+            "largest effectiveness": f"{best['mean']:.3g} nats at {where}",
+        }
 
     def _check(self, measure: str) -> None:
         if not isinstance(measure, str) or measure not in {*MEASURES, *_NORMS}:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from steerlens.analysis.residual_trace import read_out, residual_trace
 from steerlens.arguments import whole_number
 from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
+from steerlens.showing import Shown
 from steerlens.steering import Placement, Steering
 from steerlens.steering.prompts import PromptLike, read_prompts
 from steerlens.steering.tokens import token_strings
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-@dataclass(frozen=True, eq=False)
-class LayerLens:
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerLens(Shown):
     """What the model would predict if it ended at each layer.
 
     Attributes:
@@ -39,6 +40,17 @@ class LayerLens:
 
     frame: pd.DataFrame
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def _told(self) -> tuple[str, Mapping[str, object]]:
+        steered = self.frame[self.frame["condition"] > 0]
+        final = steered[steered["lens_layer"] == steered["lens_layer"].max()]
+        tokens = list(dict.fromkeys(self.frame["token"]))
+        return f"on {self.settings.get('model', 'a model')}", {
+            "conditions": steered["condition"].nunique(),
+            "prompts": self.frame["prompt"].nunique(),
+            "tokens followed": ", ".join(map(repr, tokens[:5])) + ", …" * (len(tokens) > 5),
+            "largest KL divergence at the output": f"{final['kl'].max():.3g} nats",
+        }
 
     def plot(self, *, condition: str | None = None, prompt: str | None = None, difference: bool = False) -> go.Figure:
         """Log-probability of each followed token against the layer, steered solid, unsteered dashed."""

@@ -22,6 +22,7 @@ from steerlens.arguments import choice, finite_number, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
+from steerlens.showing import Shown
 from steerlens.steering import Condition, Placement, Steering
 from steerlens.steering.prompts import PromptLike, read_prompts
 from steerlens.steering.tokens import token_strings
@@ -33,7 +34,7 @@ By = Literal["shift", "kl", "prob"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LogitShift:
+class LogitShift(Shown):
     """How steering moved the next-token distribution, against the unsteered model.
 
     Attributes:
@@ -80,11 +81,17 @@ class LogitShift:
             path, lambda: shift_page(self.frame, self.summary, self.mean_frame, self.settings, command=command)
         )
 
-    def __repr__(self) -> str:
+    def _told(self) -> tuple[str, Mapping[str, object]]:
         steered = self.summary[self.summary["condition"] > 0]
-        counted = f"{steered['condition'].nunique()} conditions, {steered['prompt'].nunique()} prompts"
-        told = f"LogitShift(on {self.settings.get('model', 'a model')}: {counted}"
-        return f"{told}; largest KL divergence {steered['kl'].max():.3g} nats)"
+        facts: dict[str, object] = {
+            "conditions": steered["condition"].nunique(),
+            "prompts": steered["prompt"].nunique(),
+            "largest KL divergence": f"{steered['kl'].max():.3g} nats",
+        }
+        if len(self.frame):
+            row = self.frame.loc[self.frame["shift"].idxmax()]
+            facts["largest rise"] = f"{row['token']!r}, {row['prob_base']:.2g} → {row['prob_steered']:.2g}"
+        return f"on {self.settings.get('model', 'a model')}", facts
 
 
 @for_one_thread

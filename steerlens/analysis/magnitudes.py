@@ -13,6 +13,7 @@ from torch import Tensor
 from steerlens.arguments import listed
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, for_one_thread, require_model
+from steerlens.showing import Shown
 from steerlens.steering import PromptPair, SteeringVector, actadd, check_vector
 from steerlens.steering.extraction.activations import resid_pre, which_layers
 from steerlens.steering.prompts import PromptLike, is_one_prompt, read_prompt
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 What = PromptPair | SteeringVector | Mapping[int, SteeringVector]
 
 
-@dataclass(frozen=True, eq=False)
-class Magnitudes:
+@dataclass(frozen=True, eq=False, repr=False)
+class Magnitudes(Shown):
     """Norms by layer and position, and cosines of vectors.
 
     Attributes:
@@ -39,6 +40,18 @@ class Magnitudes:
 
     frame: pd.DataFrame
     cosines: pd.DataFrame
+
+    def _told(self) -> tuple[str, Mapping[str, object]]:
+        kinds = self.frame.groupby("kind")["series"].nunique()
+        ratio = self.frame["ratio"].dropna()
+        facts: dict[str, object] = {
+            "vectors": int(kinds.get("vector", 0)),
+            "prompts": int(kinds.get("prompt", 0)),
+            "layers": self.frame["layer"].nunique(),
+        }
+        if len(ratio := ratio[ratio > 0]):
+            facts["norm of the vectors / of the prompts"] = f"{ratio.min():.2g} to {ratio.max():.2g}"
+        return "norms by layer and position", facts
 
     def plot(self, value: Literal["norm", "ratio", "cosine"] = "norm", *, mark_layer: int | None = None) -> go.Figure:
         """Norms against the layer, one line per series; the vectors' norms over the prompts' (`"ratio"`); or the

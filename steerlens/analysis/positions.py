@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +17,7 @@ from steerlens.arguments import choice, listed, probability, seed_number, whole_
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
+from steerlens.showing import Shown
 from steerlens.steering import Condition, Injection, Placement, SteeringVector, check_vector
 from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
 
@@ -27,8 +28,8 @@ Keep = Literal["random", "largest", "first"]
 """Which dimensions stay: drawn at random, those where the vector is largest, or the first ones of the basis."""
 
 
-@dataclass(frozen=True, eq=False)
-class PositionEffect:
+@dataclass(frozen=True, eq=False, repr=False)
+class PositionEffect(Shown):
     """The effect of one vector under several placements or shares of its dimensions, on the token after each prompt.
 
     Attributes:
@@ -58,6 +59,18 @@ class PositionEffect:
             grouped = frame.groupby([*keys, "prompt_index"], sort=False, dropna=False)
             frame = grouped[list(MEASURES)].mean().reset_index()
         return over_prompts(frame, keys, MEASURES)
+
+    def _told(self) -> tuple[str, Mapping[str, object]]:
+        rows = self.summary[(self.summary["metric"] == "effectiveness") & (self.summary["choice"] != "unsteered")]
+        facts: dict[str, object] = {
+            "prompts": self.frame["prompt_index"].nunique(),
+            f"{self.varied}s" if self.varied == "placement" else "shares": rows["choice"].nunique(),
+        }
+        if rows["mean"].notna().any():
+            best = rows.loc[rows["mean"].idxmax()]
+            facts["largest effectiveness"] = f"{best['mean']:.3g} nats ({self.varied} {best['choice']})"
+        wanted = ", ".join(map(repr, self.settings.get("wanted", [])[:4]))
+        return f"effect on {wanted} by {self.varied}, on {self.settings.get('model', 'a model')}", facts
 
     def plot(self, measure: str = "effectiveness") -> go.Figure:
         """`measure` for every choice, with intervals."""

@@ -15,7 +15,7 @@ A vector at the front of a long prompt has no direct part at the last position: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from steerlens.analysis.residual_trace import FinalNorm, ResidualTrace, residual
 from steerlens.arguments import choice, whole_number
 from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.models.run_settings import run_settings
+from steerlens.showing import Shown
 from steerlens.steering import Placement, Steering, check_vector
 from steerlens.steering.prompts import PromptLike, read_prompts
 from steerlens.steering.tokens import token_strings
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-5
 
 
-@dataclass(frozen=True, eq=False)
-class ShiftParts:
+@dataclass(frozen=True, eq=False, repr=False)
+class ShiftParts(Shown):
     """The shift of followed tokens' logits, taken apart (nats: a logit's unit).
 
     Attributes:
@@ -59,6 +60,20 @@ class ShiftParts:
     frame: pd.DataFrame
     totals: pd.DataFrame
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def _told(self) -> tuple[str, Mapping[str, object]]:
+        facts: dict[str, object] = {
+            "conditions": self.totals["condition"].nunique(),
+            "prompts": self.totals["prompt"].nunique(),
+            "tokens": self.totals["token_id"].nunique(),
+        }
+        if len(self.totals):
+            row = self.totals.loc[self.totals["shift"].abs().idxmax()]
+            facts["largest shift"] = (
+                f"{row['token']!r} {row['shift']:+.3g} nats = vector {row['direct']:+.3g}, later blocks "
+                f"{row['downstream']:+.3g}, rescaling {row['rescaling']:+.3g}"
+            )
+        return f"logit shifts in parts, on {self.settings.get('model', 'a model')}", facts
 
     def plot(
         self, *, condition: str | None = None, prompt: str | None = None, position: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,6 +13,7 @@ from steerlens.analysis.compared import shared_columns
 from steerlens.analysis.injected import injected_norms, injected_rows
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, for_one_thread, kept_values, require_model, site_hook
+from steerlens.showing import Shown
 from steerlens.steering import Condition, Placement, Steering, SteeringVector, as_condition, steer
 from steerlens.steering.pairs import PromptPair
 from steerlens.steering.prompts import PromptLike, read_prompt
@@ -33,8 +35,8 @@ border-bottom:2px solid rgba(128,136,148,.45)}
 """.strip().replace("\n", "")
 
 
-@dataclass(frozen=True, eq=False)
-class TokenMap:
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenMap(Shown):
     """Positions of a prompt and what each vector adds there. `print` it, or let Jupyter show the table.
 
     Attributes:
@@ -89,6 +91,13 @@ class TokenMap:
             )
         note = "Italic tokens are padding; coloured rows are those that the vector covers."
         return f"<style>{_STYLE}</style>{''.join(tables)}<p><small>{note}</small></p>"
+
+    def _told(self) -> tuple[str, Mapping[str, object]]:
+        return f"into {self.prompt!r:.60}", {
+            "injections": self.frame["injection"].nunique(),
+            "positions that are changed": f"{self.frame.loc[self.frame['injected'], 'position'].nunique()} of "
+            f"{self.frame['position'].nunique()}",
+        }
 
     def _repr_html_(self) -> str:
         return self.html

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from steerlens.models import HookedModel
 from steerlens.runs.confirming import Confirmation, confirm
 from steerlens.runs.controls import Controls
 from steerlens.runs.planning import Plan
+from steerlens.showing import Shown
 from steerlens.steering.prompts import PromptLike
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sweep:
+class Sweep(Shown):
     """The outcome of a sweep.
 
     Attributes:
@@ -209,18 +210,20 @@ class Sweep:
             ),
         )
 
-    def __repr__(self) -> str:
-        what = f"{subject(self.settings)} on {self.settings.get('model', 'a model')}"
-        told = f"Sweep({what}: {self.frame['condition'].nunique()} conditions, {len(self.frame):,} completions"
+    def _told(self) -> tuple[str, Mapping[str, object]]:
+        facts: dict[str, object] = {
+            "conditions": self.frame["condition"].nunique(),
+            "completions": f"{len(self.frame):,}",
+        }
         rows = self._of(None)
-        if not rows.loc[rows["role"] == "steered", "mean"].notna().any():
-            return f"{told})"
-        best, base = self.best(), self.baseline()
-        where, one = f"layer {best['layer']}, coefficient {best['coeff']:g}", self.metrics[0]
-        end = "highest" if one.better == "higher" else "lowest"
-        if not differing(self.frame, one.column, one.kind, better=one.better):
-            told += f"; {NOTHING}"
-        return f"{told}; {end} {one.name} {number(best)} at {where}, unsteered {number(base)})"
+        if rows.loc[rows["role"] == "steered", "mean"].notna().any():
+            best, one = self.best(), self.metrics[0]
+            end = "highest" if one.better == "higher" else "lowest"
+            if not differing(self.frame, one.column, one.kind, better=one.better):
+                facts["finding"] = NOTHING
+            facts[f"{end} {one.name}"] = f"{number(best)} at layer {best['layer']}, coefficient {best['coeff']:g}"
+            facts["unsteered"] = number(self.baseline())
+        return f"{subject(self.settings)} on {self.settings.get('model', 'a model')}", facts
 
     def _of(self, metric: Metric | str | None) -> pd.DataFrame:
         return self.summary[self.summary["metric"] == self._metric(metric).name]

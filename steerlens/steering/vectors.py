@@ -16,7 +16,9 @@ from torch import Tensor
 from steerlens.arguments import finite_number, layer_number, listed, shown, visible, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, ModelStamp, Site, check_site, require_model, require_site, site_width, stamp
+from steerlens.showing import Shown
 from steerlens.steering.placement import Placement, check_placement
+from steerlens.steering.vector_facts import facts, line
 from steerlens.steering.vector_files import on_device, read_vector_file, write_vector_file
 
 # Labels go into tables and titles; the label of a long sum, or from a file, may have any length.
@@ -24,7 +26,7 @@ _LONGEST_LABEL = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class SteeringVector:
+class SteeringVector(Shown):
     """What is added to (or done with) the activations of one block: one row per position. By default at its input.
 
     `5 * love`, `love + other`, `-love`, `love / love.norm` give new vectors; an existing one never changes.
@@ -266,14 +268,8 @@ class SteeringVector:
             **({"heads": self.heads} if self.site == "z" else {}),
         }
 
-    def __repr__(self) -> str:
-        norms = ", ".join(f"{x:.3g}" for x in self.norms.tolist()[:6])
-        more = ", …" if self.n_positions > 6 else ""
-        site = "" if self.site == "resid_pre" else f", site={self.site!r}"
-        return (
-            f"SteeringVector({self.title}, layer={self.layer}{site}, positions={self.n_positions}, "
-            f"norms=[{norms}{more}], model={self.model.name!r})"
-        )
+    __repr__ = line
+    _told = facts
 
     def save(self, path: str | Path) -> Path:
         """Write the vector as safetensors (values and a JSON header); returns the path.

@@ -44,8 +44,8 @@ def test_an_effect_is_a_tile_a_mark_and_a_row() -> None:
     assert any("layer 2" in note.text for note in result.plot().layout.annotations)
     assert "best: layer 2" in told(result)
     assert repr(result) == (
-        "Sweep(weddings − space on some model: 5 conditions, 200 completions; "
-        "highest weddings 60.0% at layer 2, coefficient 1, unsteered 0.0%)"
+        "Sweep(weddings − space on some model: conditions 5; completions 200; "
+        "highest weddings 60.0% at layer 2, coefficient 1; unsteered 0.0%)"
     )
 
 
