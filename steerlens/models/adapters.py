@@ -28,7 +28,7 @@ def is_adapter(source: Any) -> bool:
 
 
 def check_mergeable(model: Any) -> None:
-    """Nothing, if the adapters of a PeftModel can be merged into its base.
+    """Raises SteerlensError if the adapters of a PeftModel cannot be merged into its base.
 
     Raises:
         SteerlensError: a kind of adapter that changes more than weights (prompt tuning, say), or a base whose packed

@@ -9,11 +9,14 @@ from steerlens.errors import SteerlensError
 from steerlens.models.no_processes import no_processes
 
 
-def bridged(hf_model: Any, tokenizer: Any, *, name: str, processing: bool, **options: Any) -> Any:
+def bridged(
+    hf_model: Any, tokenizer: Any, *, name: str, processing: bool, weights_later: bool = False, **options: Any
+) -> Any:
     """A bridge around `hf_model`, which it changes in place.
 
     Args:
         processing: fold and centre the weights, as HookedTransformer does.
+        weights_later: all but the weights, which are processed piece by piece afterwards (see `bridge_pieces`).
         options: for TransformerLens' `boot_transformers`.
 
     Raises:
@@ -26,7 +29,8 @@ def bridged(hf_model: Any, tokenizer: Any, *, name: str, processing: bool, **opt
     with no_processes(type(hf_model).__name__):
         model = TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=tokenizer, **options)
     if processing:
-        model.enable_compatibility_mode(disable_warnings=True)
+        model.enable_compatibility_mode(disable_warnings=True, no_processing=weights_later)
+        model._weights_processed = True
     model.cfg.model_name = name
     return model
 
@@ -42,7 +46,7 @@ def own_tokenizer(tokenizer: Any, name: str) -> Any:
 
 
 def check_tokenizer(tokenizer: Any) -> None:
-    """Nothing, if it is a Hugging Face tokenizer; raises SteerlensError if not."""
+    """Raises SteerlensError for what is no Hugging Face tokenizer, or an empty one."""
     if not hasattr(tokenizer, "init_kwargs"):
         raise SteerlensError(
             f"tokenizer must be a Hugging Face tokenizer, got {type(tokenizer).__name__}; "

@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+import torch
+
 from steerlens import demo
 from steerlens.errors import SteerlensError, first_line
 from steerlens.models import smollm2
@@ -30,7 +32,8 @@ def read_checkpoint(source: str | Path, tokenizer: Any, **options: Any) -> tuple
         source: `"demo"`, `"smollm2"`, a directory in Hugging Face layout, a GGUF file, a name of the hub or an alias
             of TransformerLens.
         tokenizer: taken instead of the one beside the weights, unless None.
-        options: for Hugging Face's `from_pretrained`: `dtype`, `device_map`.
+        options: for Hugging Face's `from_pretrained`: `device_map`, and `dtype`, which may be None: float32, or the
+            dtype of the files where the model is large.
 
     Raises:
         SteerlensError: no such directory or model, one that cannot be read, or a hub out of reach.
@@ -39,7 +42,7 @@ def read_checkpoint(source: str | Path, tokenizer: Any, **options: Any) -> tuple
 
     ours = {"demo": _demo_path, "smollm2": smollm2.directory}.get(str(source))
     if not ours and str(source).lower().endswith(".gguf") and not directory(source):
-        return read_gguf(Path(source), tokenizer, **options)
+        return read_gguf(Path(source), tokenizer, **options | {"dtype": options.get("dtype") or torch.float32})
     path = ours() if ours else directory(source)
     if path is not None:
         if not (path / "config.json").is_file():

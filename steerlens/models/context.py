@@ -19,7 +19,7 @@ def own_context(config: Any) -> int | None:
 
 
 def check_context(config: Any, n_ctx: int | None) -> None:
-    """Nothing, if the model has `n_ctx` positions; raises SteerlensError if it has fewer."""
+    """Raises SteerlensError if the model has fewer than `n_ctx` positions."""
     own = own_context(config)
     if n_ctx is not None and own is not None and n_ctx > own:
         raise SteerlensError(f"n_ctx={n_ctx} is more than the {own} positions of this model; give {own} or fewer")

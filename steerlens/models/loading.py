@@ -110,14 +110,22 @@ def load_model(
             )
         else:
             original = find_original(source, tokenizer, base=base)
-            model, notes = proved(original, bridge=bridge, processing=processing, n_ctx=n_ctx, prove=prove)
-            if target_dtype is None:
-                size = sum(weight.numel() for weight in model.parameters())
-                target_dtype, note = auto_dtype(target_device, size)
-                notes += [note] if note and not original.as_it_is else []
-            for to in (target_dtype, target_device):
+            chosen: dict[str, torch.dtype] = {} if target_dtype is None else {"dtype": target_dtype}
+
+            def final_dtype(model: Any) -> torch.dtype:
+                if not chosen:
+                    size = sum(weight.numel() for weight in model.parameters())
+                    chosen["dtype"], note = auto_dtype(target_device, size)
+                    notes.extend([note] if note and not original.as_it_is else [])
+                return chosen["dtype"]
+
+            model, said = proved(
+                original, bridge=bridge, processing=processing, n_ctx=n_ctx, prove=prove, dtype=final_dtype
+            )
+            for to in (final_dtype(model), target_device):
                 if to not in (torch.float32, torch.device("cpu")) and not original.as_it_is:
                     model = moved(model, to)
+            notes = said + notes
             if original.as_it_is and device != "auto" and torch.device(model.cfg.device).type != target_device.type:
                 raise SteerlensError(
                     f"device={str(device)!r} was asked for but this model is on {model.cfg.device} and stays there, "

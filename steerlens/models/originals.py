@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,11 @@ from steerlens.errors import SteerlensError
 from steerlens.models import adapters
 from steerlens.models.checkpoints import read_checkpoint
 from steerlens.models.quantized import packed
+from steerlens.models.stored_dtype import LARGE
 from steerlens.models.weight_sketch import WeightSketch, sketch_weights
+
+Way = tuple[bool, bool]
+"""What becomes of a model: whether a bridge, and whether its weights are processed."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +27,24 @@ class Original:
 
     Attributes:
         take: gives the model, evaluated on the CPU and ours to change; another one at every call, since a conversion
-            rewrites the weights of the one it is given.
+            rewrites the weights of the one it is given. In a dtype at least as exact as the one that it is asked for;
+            None is the dtype of the files.
+        kind: the model's class.
         tokenizer: as it was given or found beside the weights.
         name: what to call it.
         as_it_is: why its weights cannot be processed, cast or moved ("its weights are in 4 bits"), or None. Such a
             model becomes an unprocessed bridge around the very weights.
         sketch: of its weights, by which vectors know it whatever it becomes.
+        in_pieces: whether it is so large that it is better converted piece by piece.
     """
 
-    take: Callable[[], Any]
+    take: Callable[[torch.dtype | None], Any]
+    kind: str
     tokenizer: Any
     name: str
     as_it_is: str | None = None
     sketch: WeightSketch | None = None
+    in_pieces: bool = False
 
 
 def find_original(source: Any, tokenizer: Any, *, base: Any = None) -> Original:
@@ -56,18 +65,36 @@ def find_original(source: Any, tokenizer: Any, *, base: Any = None) -> Original:
     if isinstance(source, torch.nn.Module) and hasattr(source, "config"):
         return _live(source, tokenizer)
     if isinstance(source, str | Path):
-        model, tokenizer, name = read_checkpoint(source, tokenizer, dtype=torch.float32)
-        first, as_it_is, sketch = [model], packed(model), sketch_weights(model.named_parameters())
-        del model  # who takes it holds it, so that a conversion can free what it has read
-
-        def take() -> Any:
-            return first.pop() if first else read_checkpoint(source, tokenizer, dtype=torch.float32)[0]
-
-        return Original(take, tokenizer, name, as_it_is, sketch)
+        return _stored(source, tokenizer)
     raise SteerlensError(
         f"cannot load a model from a {type(source).__name__}; "
         'give "demo", a Hugging Face name, a directory, or a model object'
     )
+
+
+def _stored(source: str | Path, tokenizer: Any) -> Original:
+    """A model in files."""
+    model, tokenizer, name = read_checkpoint(source, tokenizer, dtype=None)
+    return _original(model, tokenizer, name, again=lambda dtype: read_checkpoint(source, tokenizer, dtype=dtype)[0])
+
+
+def _original(model: Any, tokenizer: Any, name: str, *, again: Callable[[torch.dtype | None], Any]) -> Original:
+    """The original that `model` is the first copy of; `again` makes others."""
+    kind, as_it_is, sketch = type(model).__name__, packed(model), sketch_weights(model.named_parameters())
+    in_half = as_it_is is None and not sketch.exact
+    if in_half:  # what the files hold was read without rounding
+        sketch = replace(sketch, exact=True)
+    size = sum(weight.numel() for weight in model.parameters())
+    first = [model]  # who takes it holds it, so that a conversion can free what it has read
+    del model
+
+    def take(dtype: torch.dtype | None = None) -> Any:
+        if first and (dtype is None or not in_half):
+            return first.pop()
+        first.clear()
+        return again(dtype)
+
+    return Original(take, kind, tokenizer, name, as_it_is, sketch, in_pieces=as_it_is is None and size >= LARGE)
 
 
 def _live(source: Any, tokenizer: Any) -> Original:
@@ -82,13 +109,18 @@ def _live(source: Any, tokenizer: Any) -> Original:
             f"this {type(source).__name__} is spread over {len(devices)} devices and cannot be copied; "
             "give its name or directory and device_map"
         )
-    if adapters.is_adapted(source):
+    name, reason = str(getattr(source.config, "name_or_path", "") or "live"), packed(source)
+    weights = source
+    if adapted := adapters.is_adapted(source):
         adapters.check_mergeable(source)
-        sketch = sketch_weights(adapters.merged(source).named_parameters())
-        return Original(lambda: adapters.merged(source), tokenizer, adapters.adapted_name(source), sketch=sketch)
-    name = str(getattr(source.config, "name_or_path", "") or "live")
-    sketch = sketch_weights(source.named_parameters())
-    return Original(lambda: copy.deepcopy(source), tokenizer, name, packed(source), sketch)
+        name, reason, weights = adapters.adapted_name(source), None, adapters.merged(source)
+
+    def take(dtype: torch.dtype | None = None) -> Any:
+        return adapters.merged(source) if adapted else copy.deepcopy(source)
+
+    size = sum(weight.numel() for weight in weights.parameters())
+    sketch, in_pieces = sketch_weights(weights.named_parameters()), reason is None and size >= LARGE
+    return Original(take, type(weights).__name__, tokenizer, name, reason, sketch, in_pieces)
 
 
 def _adapted(folder: Path, tokenizer: Any, base: Any) -> Original:
@@ -103,10 +135,9 @@ def _adapted(folder: Path, tokenizer: Any, base: Any) -> Original:
     except SteerlensError as error:
         hint = "" if base is not None else "; give another with base="
         raise SteerlensError(f"the base of the adapter in {folder} cannot be loaded: {error}{hint}") from None
-    first = [adapters.read_adapter(folder, below.take())]  # now, so that what does not fit is told now
 
-    def take() -> Any:
-        return first.pop() if first else adapters.read_adapter(folder, below.take())
+    def read(dtype: torch.dtype | None = None) -> Any:
+        return adapters.read_adapter(folder, below.take(torch.float32))
 
-    sketch = sketch_weights(first[0].named_parameters())
-    return Original(take, below.tokenizer, f"{below.name} + {folder.name}", sketch=sketch)
+    # Read now, so that what does not fit is told now.
+    return _original(read(), below.tokenizer, f"{below.name} + {folder.name}", again=read)

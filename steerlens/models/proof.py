@@ -24,6 +24,7 @@ from steerlens.models.running import prefill, resid_pre_hook
 # Rotary scaling, windows and wrong positions show at 40 tokens; at 8 they do not.
 _TOKENS = 48
 # Of the probe, so many are given to the cached pass one by one; a second row holds only half of it, and padding.
+# (Each goes through the whole model, which takes long where every block is made ready first: then one must do.)
 _STEPS = 3
 # So many tokens show whether later ones are looked at.
 _PREFIX = 8
@@ -112,8 +113,11 @@ def keep_proof(model: HookedModel, proof: Proof) -> None:
 
 
 @torch.no_grad()
-def reference(hf_model: Any, tokenizer: Any) -> Reference:
+def reference(hf_model: Any, tokenizer: Any, *, in_float32: bool = False) -> Reference:
     """What the original says to the probe; it is changed in nothing.
+
+    Args:
+        in_float32: it computes in float32, whatever its weights are in between (see `steerlens.models.pieces`).
 
     Raises:
         SteerlensError: a model that predicts no next tokens from those before them.
@@ -143,7 +147,8 @@ def reference(hf_model: Any, tokenizer: Any) -> Reference:
         )
     alone = hf_model(input_ids=tokens[:, :_PREFIX], attention_mask=ones[:, :_PREFIX], use_cache=False).logits
     # Kernels for packed weights compute in half precision; those of 8 bits round a row by what else is in the batch.
-    half = packed(hf_model) is not None or logits.dtype != torch.float32 or _weights_in_half(hf_model)
+    rounds = logits.dtype != torch.float32 or _weights_in_half(hf_model)
+    half = not in_float32 and (packed(hf_model) is not None or rounds)
     seen = (alone.float() - logits[:, :_PREFIX].float()).abs().mean() / logits.float().std()
     if seen > (5e-2 if half else 1e-3):
         raise SteerlensError(f"{kind} looks at later tokens too, so it is no language model that can be steered")
@@ -164,8 +169,12 @@ def _weights_in_half(hf_model: Any) -> bool:
 
 
 @torch.no_grad()
-def compare(model: HookedModel, original: Reference, *, processed: bool) -> Proof:
-    """How far `model` is from what the original said."""
+def compare(model: HookedModel, original: Reference, *, processed: bool, steps: int = _STEPS) -> Proof:
+    """How far `model` is from what the original said.
+
+    Args:
+        steps: so many tokens of the probe are given to the cached pass one by one.
+    """
     tokens = original.tokens.to(model.cfg.device)
     names = [resid_pre_hook(layer) for layer in range(model.cfg.n_layers)]
     logits, found = model.run_with_cache(
@@ -176,7 +185,7 @@ def compare(model: HookedModel, original: Reference, *, processed: bool) -> Proo
         where = f"logits of shape {list(logits.shape)}, the original's have {list(original.log_probs.shape)}"
         return Proof(type(model).__name__, processed, tokens.numel(), float("inf"), float("inf"), 0, 0.0, where)
     plain = (_log_probs(logits) - original.log_probs).abs()
-    cached = _cached_differences(model, tokens, original.log_probs)
+    cached = _cached_differences(model, tokens, original.log_probs, steps)
     layers = torch.zeros(0)
     if [one.shape for one in streams] == [one.shape for one in original.streams]:
         layers = torch.tensor([_apart(*pair, processed) for pair in zip(streams, original.streams, strict=True)])
@@ -211,11 +220,13 @@ def _where(plain: Tensor, cached: Tensor, layers: Float[Tensor, " layer"], origi
     return ""
 
 
-def _cached_differences(model: HookedModel, tokens: Tensor, expected: Tensor) -> Float[Tensor, "row step d_vocab"]:
+def _cached_differences(
+    model: HookedModel, tokens: Tensor, expected: Tensor, steps: int
+) -> Float[Tensor, "row step d_vocab"]:
     """Of log-probabilities after a prefill and after each step, as sampling computes them. The second row is the
     beginning of the first, so it is padded on the left.
     """
-    length = tokens.shape[1] - _STEPS
+    length = tokens.shape[1] - steps
     short = (length + 1) // 2
     prompts, mask = tokens[:, :length].repeat(2, 1), torch.ones_like(tokens[:, :length]).repeat(2, 1)
     prompts[1, -short:] = tokens[0, :short]  # what else stands in the row must not matter
@@ -223,8 +234,8 @@ def _cached_differences(model: HookedModel, tokens: Tensor, expected: Tensor) ->
     ends = torch.tensor([length, short])
     logits, cache = prefill(model, prompts, mask)
     differences = [_log_probs(logits) - expected[0, ends - 1]]
-    decoder = Decoders(model).begin(cache, mask, samples=1, room=_STEPS)
-    for _ in range(_STEPS):
+    decoder = Decoders(model).begin(cache, mask, samples=1, room=steps)
+    for _ in range(steps):
         logits = decoder.step(tokens[0, ends.to(tokens.device)])
         differences.append(_log_probs(logits) - expected[0, ends])
         ends = ends + 1

@@ -58,7 +58,7 @@ def require_model(model: object) -> HookedModel:
 
 
 def _check_whole(model: Any, *, hooked: bool) -> None:
-    """Nothing, if the model still is what its configuration says, which is plain attributes that anyone may edit."""
+    """Raises SteerlensError for a model that no longer is what its configuration says, which anyone may edit."""
     blocks = getattr(model, "blocks", None)
     if blocks is not None and len(blocks) != model.cfg.n_layers:
         raise SteerlensError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -12,30 +13,39 @@ from steerlens.errors import SteerlensError, first_line
 from steerlens.models.bridging import bridged, own_tokenizer
 from steerlens.models.context import check_context, set_context
 from steerlens.models.ends import keep_end_ids
+from steerlens.models.in_pieces import in_pieces
 from steerlens.models.no_processes import MissingPackage
-from steerlens.models.originals import Original
+from steerlens.models.originals import Original, Way
 from steerlens.models.proof import Reference, compare, keep_proof, reference
-
-Way = tuple[bool, bool]
-"""Whether to make a bridge, and whether to process the weights."""
 
 
 def proved(
-    original: Original, *, bridge: bool | None, processing: bool | None, n_ctx: int | None, prove: bool
+    original: Original,
+    *,
+    bridge: bool | None,
+    processing: bool | None,
+    n_ctx: int | None,
+    prove: bool,
+    dtype: Callable[[Any], torch.dtype],
 ) -> tuple[Any, list[str]]:
-    """The model and what to tell the user. It is in float32 on the CPU, unless the original must stay as it is.
+    """The model and what to tell the user. It is on the CPU and in float32, or its weights are in `dtype` already,
+    unless the original must stay as it is.
 
     Args:
         bridge, processing, n_ctx, prove: see `load_model`.
+        dtype: gives what the weights of a model are to end in.
 
     Raises:
         SteerlensError: none of what was asked for computes what the original computes.
     """
     tokenizer = own_tokenizer(original.tokenizer, original.name)
-    ways = _ways(original, bridge, processing)
     expected: Reference | None = None
     failures: list[tuple[Way, str]] = []
-    for way in ways:
+    for way in _ways(original, bridge, processing):
+        if original.in_pieces:
+            model = in_pieces(original, way, tokenizer, n_ctx=n_ctx, prove=prove, dtype=dtype)
+            if model is not None:
+                return model, _notes(failures, way, original.kind)
         hf_model = _ready(original)  # another one each time: conversions rewrite what they are given
         kind, config = type(hf_model).__name__, hf_model.config
         check_context(config, n_ctx)
@@ -97,7 +107,7 @@ def has_hooked_transformer(bridge: bool | None) -> bool:
 
 def _ready(original: Original) -> Any:
     """The original as a conversion takes it."""
-    hf_model = original.take()
+    hf_model = original.take(torch.float32)
     if not original.as_it_is:
         # Folding in half precision would round twice; convert in float32, cast at the end.
         hf_model = hf_model.to("cpu", torch.float32)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from steerlens.errors import SteerlensError, first_line
+from steerlens.models.bridge_pieces import bridge_pieces
 from steerlens.models.bridging import bridged, own_tokenizer
 from steerlens.models.checkpoints import read_checkpoint
 from steerlens.models.context import check_context, set_context
 from steerlens.models.devices import Device, read_device
-from steerlens.models.proof import compare, keep_proof, reference
+from steerlens.models.pieces import plain_pieces, ready_when_called
+from steerlens.models.proof import Proof, Reference, compare, keep_proof, reference
 from steerlens.models.protocol import HookedModel
 from steerlens.models.weight_sketch import note_origin, sketch_weights
 
@@ -21,7 +25,7 @@ _DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 def check_spread(source: Any, device_map: Any, *, device: Device, bridge: bool | None, processing: bool | None) -> None:
-    """Nothing, if a `device_map` goes with the other arguments; raises SteerlensError where it does not."""
+    """Raises SteerlensError where a `device_map` does not go with the other arguments."""
     if not isinstance(source, str | Path):
         raise SteerlensError(
             f"device_map reads a model onto several devices, but a {type(source).__name__} is in memory already; "
@@ -60,7 +64,7 @@ def load_spread(
     origin = sketch_weights(hf_model.named_parameters())
     check_context(hf_model.config, n_ctx)
     tokenizer, kind = own_tokenizer(tokenizer, name), type(hf_model).__name__
-    expected = reference(hf_model, tokenizer) if prove else None
+    expected = _expected(hf_model, tokenizer) if prove else None
     try:
         model = bridged(hf_model, tokenizer, name=name, processing=False, dtype=dtype)
     except ValueError as error:  # as for parts on the CPU beside others on a GPU
@@ -69,8 +73,39 @@ def load_spread(
     model = model.eval()
     set_context(model, hf_model.config, n_ctx)
     if expected is not None:
-        proof = compare(model, expected, processed=False)
+        proof = _compared(model, expected)
         if not proof.holds:
             raise SteerlensError(f"TransformerLens does not compute what this {kind} computes: {proof.where}")
         keep_proof(model, proof)
     return model
+
+
+def _expected(hf_model: Any, tokenizer: Any) -> Reference:
+    """What the original says to the probe: in float32, one block at a time, where that can be done."""
+    if _dtype(hf_model) != torch.float32:
+        with suppress(
+            Exception
+        ):  # as many kinds as models are unlike others; in its own dtype it runs, or says why not
+            layers = hf_model.config.get_text_config().num_hidden_layers
+            with ready_when_called(plain_pieces(hf_model, layers), hf_model):
+                return reference(hf_model, tokenizer, in_float32=True)
+    return reference(hf_model, tokenizer)
+
+
+def _compared(model: Any, expected: Reference) -> Proof:
+    """How far the bridge is from that."""
+    dtype = model.cfg.dtype
+    if _dtype(model.original_model) != torch.float32 and not expected.half:
+        try:
+            model.cfg.dtype = torch.float32
+            with ready_when_called(bridge_pieces(model, processing=False), model, model.original_model):
+                return compare(model, expected, processed=False, steps=1)
+        except Exception:  # likewise; then no more can be asked for than half precision gives
+            expected = replace(expected, half=True)
+        finally:
+            model.cfg.dtype = dtype
+    return compare(model, expected, processed=False)
+
+
+def _dtype(hf_model: Any) -> torch.dtype:
+    return next((weight.dtype for weight in hf_model.parameters() if weight.is_floating_point()), torch.float32)

@@ -32,10 +32,25 @@ def fix_strides(model: HookedModel) -> None:
         return
     gated = bool(getattr(model.cfg, "gated_mlp", False))
     for name, parameter in model.named_parameters():  # type: ignore[attr-defined]
-        last = name.rsplit(".", 1)[-1]
-        order = _ORDERS.get(last) or (_GATED.get(last) if gated and ".mlp." in name else None)
-        if order is not None and parameter.ndim == len(order):
+        order = _order(name, parameter, gated)
+        if order is not None:
             parameter.data = _stored_as(parameter.data, order)
+
+
+def laid_out(name: str, weight: Tensor, *, gated: bool) -> Tensor:
+    """The weight as `fix_strides` would store it; a copy only where it is not stored so already.
+
+    Args:
+        name: of the parameter, with its path.
+        gated: whether the model's MLPs have a gate.
+    """
+    return _stored_as(weight, _order(name, weight, gated) or tuple(range(weight.ndim)))
+
+
+def _order(name: str, weight: Tensor, gated: bool) -> tuple[int, ...] | None:
+    last = name.rsplit(".", 1)[-1]
+    order = _ORDERS.get(last) or (_GATED.get(last) if gated and ".mlp." in name else None)
+    return order if order is not None and weight.ndim == len(order) else None
 
 
 def _stored_as(weight: Tensor, order: tuple[int, ...]) -> Tensor:

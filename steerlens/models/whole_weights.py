@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from steerlens.errors import SteerlensError
+from steerlens.models.stored_dtype import stored_dtype
 
 
 def read_weights(place: str | Path, **options: Any) -> Any:
     """A causal language model with every weight as the files at `place` (a directory or a name) have it.
+
+    Args:
+        options: for Hugging Face's `from_pretrained`. A `dtype` of None is that of the files where it is one for all
+            weights and the model is large: they are mapped then, not copied. Else it is float32.
 
     Raises:
         SteerlensError: weights that are missing, too many, or of another size than the configuration says. Hugging
@@ -20,6 +25,8 @@ def read_weights(place: str | Path, **options: Any) -> Any:
     from transformers.utils import logging as hf_logging
 
     where = {"local_files_only": True} if options.get("local_files_only") else {}
+    if "dtype" in options and options["dtype"] is None:
+        options["dtype"] = stored_dtype(place, **where)
     if getattr(AutoConfig.from_pretrained(place, **where), "quantization_config", None) is not None:
         options["dtype"] = "auto"  # packed weights stay as they are, and what stands between them goes with them
     verbosity = hf_logging.get_verbosity()

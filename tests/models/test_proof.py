@@ -63,7 +63,14 @@ OTHERS = {
     "gpt-oss": ("GptOss", {"num_local_experts": 4, "head_dim": 16, "sliding_window": 8}),
     "cohere": ("Cohere", {}),
 }
-ALL = WRONG_IN_HOOKED | RIGHT | RIGHT_AS_BRIDGE | OTHERS
+# For tests of other things.
+MORE = {
+    "gemma": ("Gemma", {"head_dim": 8}),
+    "phi": ("Phi", {"num_key_value_heads": 4}),
+    "neox": ("GPTNeoX", {}),
+    "mpt": ("Mpt", {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 128}),
+}
+ALL = WRONG_IN_HOOKED | RIGHT | RIGHT_AS_BRIDGE | OTHERS | MORE
 
 
 @cache
