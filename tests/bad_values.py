@@ -189,6 +189,10 @@ KINDS = {
     "columns": "any",
     "hf_model": "bare model",
     "blocks": "text",
+    "repository": "text",
+    "private": "flag",
+    "message": "text",
+    "revision": "optional text",
     "model_hint": "optional text",
     "tokenizer": "any",
     "gate": "any gate",
@@ -206,6 +210,8 @@ KINDS = {
 SPECIAL = {
     ("attach", "steering"): "condition",
     ("save_torch", "steering"): "condition",
+    ("SteeringVector.push", "controls"): "text",
+    **{(f"SteeringVector.{name}", "token"): "optional text" for name in ("push", "pull")},
     ("save_lm_eval", "steering"): "condition",
     ("load_caa", "layer"): "any",
     ("with_system", "prompt"): "any",
@@ -271,7 +277,7 @@ EXCUSED = {
 METHODS = {
     "Gate": ("opens", "projections"),
     "Condition": ("of", "under"),
-    "SteeringVector": ("of", "at", "of_heads", "on", "save", "load", "describe"),
+    "SteeringVector": ("push", "pull", "of", "at", "of_heads", "on", "save", "load", "describe"),
     "PromptPair": ("read", "padded"),
     "ContrastSet": ("of", "labelled", "template", "read", "split", "sample", "shuffled", "lint", "record"),
     "Prompting": ("before",),

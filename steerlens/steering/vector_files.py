@@ -28,6 +28,15 @@ def write_vector_file(path: object, values: Float[Tensor, "pos width"], record: 
     Raises:
         SteerlensError: a record that is not plain data, a path that cannot be written.
     """
+    return write_whole(path, vector_bytes(values, record), "the vector")
+
+
+def vector_bytes(values: Float[Tensor, "pos width"], record: dict[str, Any]) -> bytes:
+    """What a file with `values` and `record` holds.
+
+    Raises:
+        SteerlensError: a record that is not plain data.
+    """
     from safetensors.torch import save
 
     try:
@@ -37,8 +46,7 @@ def write_vector_file(path: object, values: Float[Tensor, "pos width"], record: 
         raise SteerlensError(
             f"the vector's source is no plain data ({error}); keep text, finite numbers, lists and mappings in it"
         ) from None
-    payload = save({"values": values.detach().cpu().contiguous()}, {"format": FORMAT, "vector": text})
-    return write_whole(path, payload, "the vector")
+    return save({"values": values.detach().cpu().contiguous()}, {"format": FORMAT, "vector": text})
 
 
 def read_vector_file(path: object) -> tuple[Tensor, dict[str, Any]]:

@@ -20,13 +20,14 @@ from steerlens.showing import Shown
 from steerlens.steering.placement import Placement, check_placement
 from steerlens.steering.vector_facts import facts, line
 from steerlens.steering.vector_files import on_device, read_vector_file, write_vector_file
+from steerlens.steering.vector_hub import OnHub
 
 # Labels go into tables and titles; the label of a long sum, or from a file, may have any length.
 _LONGEST_LABEL = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class SteeringVector(Shown):
+class SteeringVector(Shown, OnHub):
     """What is added to (or done with) the activations of one block: one row per position. By default at its input.
 
     `5 * love`, `love + other`, `-love`, `love / love.norm` give new vectors; an existing one never changes.
@@ -326,8 +327,7 @@ def check_vector(model: HookedModel, vector: SteeringVector) -> None:
     """
     if not isinstance(vector, SteeringVector):
         raise SteerlensError(f"expected a SteeringVector, got {type(vector).__name__}; make one with actadd(model, …)")
-    difference = vector.model.difference(stamp(model))
-    if difference is not None:
+    if (difference := vector.model.difference(stamp(model))) is not None:
         raise SteerlensError(f"the vector {vector.label!r} does not belong to this model: {difference}")
     check_vector_site(model, vector)
 
