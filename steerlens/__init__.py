@@ -50,6 +50,7 @@ _HOMES = {
     "norm_share": "steerlens.steering.strengths",
     "probe": "steerlens.steering",
     "trained": "steerlens.steering",
+    "side_by_side": "steerlens.figures",
     "steer": "steerlens.steering",
     "with_system": "steerlens.steering",
     "Sampling": "steerlens.engine",
@@ -131,6 +132,7 @@ __all__ = [
     "search",
     "shift_parts",
     "solve_strengths",
+    "side_by_side",
     "steer",
     "sweep",
     "token_map",
@@ -152,6 +154,7 @@ if TYPE_CHECKING:
     from steerlens.engine import Sampling, generate, next_token_logits, score
     from steerlens.errors import SteerlensError
     from steerlens.explorer import explore
+    from steerlens.figures import side_by_side
     from steerlens.measures import metrics
     from steerlens.models import HookedModel, load_model
     from steerlens.runs.confirming import Confirmation

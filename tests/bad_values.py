@@ -227,6 +227,7 @@ SPECIAL = {
     ("sweep", "top_k"): "optional count",
     ("Sampling", "top_k"): "optional count",
     ("score", "prompt"): "optional prompts",
+    ("side_by_side", "prompt"): "optional text",
     ("solve_strengths", "vectors"): "what",
     ("search", "held_out"): "optional prompts",
     ("search", "prompting"): "any",

@@ -120,6 +120,7 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "Search.plot": (searched.plot, {}),
         "Search.report": (searched.report, {"path": "page.html"}),
         "read_store": (sl.read_store, {"path": "filled.sqlite"}),
+        "side_by_side": (sl.side_by_side, {"frame": swept.frame}),
         "with_system": (sl.with_system, {"system": "Be brief.", "prompt": "Hello"}),
         "steer": (_steered, {"model": model, "vectors": vector}),
         "attach": (_attached, {"hf_model": plain_model("gpt2"), "steering": vector}),

@@ -30,7 +30,11 @@ MAY_KNOW: dict[str, set[str]] = {
     },
 }
 # Results draw themselves and write their pages inside `.plot()` and `.report()` only, so that numbers cost no plotly.
-LAZILY: dict[str, set[str]] = {"analysis": {"figures", "reports"}, "runs": {"figures", "reports"}}
+LAZILY: dict[str, set[str]] = {
+    "engine": {"figures"},
+    "analysis": {"figures", "reports"},
+    "runs": {"figures", "reports"},
+}
 # A longer file holds two things.
 LINES = 350
 # Nobody knows the faces; they know everything. "" is steerlens/__init__.py.

@@ -20,6 +20,7 @@ from steerlens.models.run_settings import run_settings
 from steerlens.showing import Shown
 from steerlens.steering import Condition, Injection, Placement, SteeringVector, check_vector
 from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
+from steerlens.steering.tokens import token_strings
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -79,7 +80,8 @@ class PositionEffect(Shown):
         if measure not in MEASURES:
             raise SteerlensError(f"no measure {measure!r}; use one of {', '.join(MEASURES)}")
         rows = self.summary[self.summary["metric"] == measure]
-        return effect_by_choice(rows, choice_title=self.varied, title=f"{measure.capitalize()} by {self.varied}")
+        title = f"{measure.capitalize()} by {self.varied}"
+        return effect_by_choice(rows, choice_title=self.varied, title=title, names=self.settings.get("tokens"))
 
 
 @for_one_thread
@@ -117,7 +119,7 @@ def position_effect(
     conditions = [Condition(), *(Condition((Injection(vector, placement),)) for placement in chosen)]
     named = ["unsteered", *(str(placement) for placement in chosen)]
     frame = set_effects(model, given, conditions, list(tokens))
-    return _result(model, frame, named, [1.0] * len(named), "placement", vector, given, tokens, {})
+    return _result(model, frame, named, [1.0] * len(named), "placement", vector, given, tokens, _under(model, given))
 
 
 @for_one_thread
@@ -189,6 +191,13 @@ def partial_dimensions(vector: SteeringVector, share: float, *, keep: Keep = "ra
     source = {"method": "partial", "share": share, "keep": keep, "seed": seed, "of": vector.describe()}
     label = f"{vector.label}, {share:.4g} of dimensions"
     return dataclasses.replace(vector, values=vector.values * mask, label=label, source=source)
+
+
+def _under(model: HookedModel, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """For figures, the token at each position, as far as all prompts agree."""
+    strings = [token_strings(model, prompt.ids) for prompt in prompts]
+    together = enumerate(zip(*strings, strict=False))
+    return {"tokens": {str(place): tokens[0] for place, tokens in together if len(set(tokens)) == 1}}
 
 
 def _start(

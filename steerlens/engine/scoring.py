@@ -14,6 +14,7 @@ from steerlens.arguments import texts as read_texts
 from steerlens.engine.budget import require_room
 from steerlens.engine.jobs import Passage
 from steerlens.engine.passes import Job
+from steerlens.engine.scores import Scores
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel, for_one_thread, require_model
 from steerlens.steering.conditions import Steering, as_conditions
@@ -84,8 +85,10 @@ def score(
     placement: Placement | None = None,
     batch_size: int | None = None,
     memory_budget: int | None = None,
-) -> pd.DataFrame:
+) -> Scores:
     """Log-probability of every token of given texts under each condition: one row per condition × text × token.
+
+    A frame whose `.plot()` is the text with its tokens coloured.
 
     Without a prompt the text itself is steered, and scored from its second token on (from its first real token if the
     model prepends BOS). With a prompt, the text continues the prompt: placements are determined by the prompt, as in
@@ -140,7 +143,7 @@ def score(
             columns["logprob"].extend(logprobs[job.tree.leaf_of[number]][index][:n])
     frame = pd.DataFrame(columns)
     frame["layer"] = pd.array(columns["layer"], dtype="Int64")
-    return frame
+    return Scores(frame)
 
 
 _COLUMNS = (

@@ -1,6 +1,7 @@
 """Figures: each a function from a documented frame to a plotly figure, which it never shows."""
 
 from steerlens.figures.completions import SideBySide, completions_side_by_side
+from steerlens.figures.completions import completions_side_by_side as side_by_side
 from steerlens.figures.cosines import cosine_heatmap
 from steerlens.figures.lens import layer_lens
 from steerlens.figures.norms import norm_growth
@@ -19,6 +20,7 @@ __all__ = [
     "layer_sweep",
     "logit_shift_bars",
     "norm_growth",
+    "side_by_side",
     "text_log_probs",
     "token_position_heatmap",
 ]

@@ -1,5 +1,7 @@
 """Figure of one measure under several choices that have no natural scale, such as placements."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -8,11 +10,18 @@ from steerlens.figures.columns import one_each, require
 from steerlens.figures.intervals import axis_title, value_text
 
 
-def effect_by_choice(summary: pd.DataFrame, *, choice_title: str = "choice", title: str | None = None) -> go.Figure:
+def effect_by_choice(
+    summary: pd.DataFrame,
+    *,
+    choice_title: str = "choice",
+    title: str | None = None,
+    names: Mapping[str, str] | None = None,
+) -> go.Figure:
     """Points with 95 % intervals, one per choice, in the order of the frame; the unsteered baseline a dashed line.
 
     `summary`, one row per choice: choice (str; "unsteered" is the baseline), metric (str, one only), kind (unit), mean,
-    low, high (NaN: no interval). Raises SteerlensError for missing columns, 0 rows, or two rows for one choice.
+    low, high (NaN: no interval). `names`: tokens that stand below the choices they belong to, on the
+    axis. Raises SteerlensError for missing columns, 0 rows, or two rows for one choice.
     """
     name = "effect_by_choice"
     data = require(summary, name, text=["choice", "metric", "kind"], numbers=["mean"], gaps=["low", "high"])
@@ -49,12 +58,17 @@ def effect_by_choice(summary: pd.DataFrame, *, choice_title: str = "choice", tit
     figure.update_xaxes(
         title_text=theme.escape(choice_title),
         tickvals=places,
-        ticktext=[theme.escape(choice) for choice in own["choice"]],
+        ticktext=[_tick(choice, names or {}) for choice in own["choice"]],
         range=[-0.6, len(own) - 0.4],
         showgrid=False,
     )
     figure.update_yaxes(title_text=theme.escape(axis_title(metric, kind)), zeroline=True)
     return figure
+
+
+def _tick(choice: str, names: Mapping[str, str]) -> str:
+    below = f"<br>{theme.token_label(names[choice], limit=12)}" if choice in names else ""
+    return f"{theme.escape(choice)}{below}"
 
 
 def _hover(row: object, kind: str) -> str:

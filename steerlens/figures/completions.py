@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from steerlens import arguments
 from steerlens.errors import SteerlensError
 from steerlens.figures import theme
 from steerlens.figures.columns import choose, control, name_conditions, one_each, require, steered
@@ -122,8 +123,11 @@ def completions_side_by_side(
     """
     name = "completions_side_by_side"
     data = name_conditions(require(frame, name, text=["label", "prompt", "completion"], numbers=["sample"]))
-    if n < 1:
-        raise SteerlensError(f"n = {n}; at least 1 sample is needed")
+    n = arguments.whole_number("n", n, least=1)
+    if metric is not None and not isinstance(metric, Metric):
+        raise SteerlensError(f"metric must be one of sl.metrics, got {arguments.shown(metric)}")
+    labels = None if labels is None else arguments.texts("labels", labels)
+    prompt = None if prompt is None else arguments.text("prompt", prompt)
     data = data if prompt is None else choose(data, name, "prompt", prompt)
     one_each(data, name, ["label", "prompt", "sample"])
     data["baseline"], data["control"] = ~steered(data), control(data)

@@ -197,7 +197,8 @@ function sender(model, read) {
     timer = setTimeout(free, 3000); // a lost answer must not end the conversation
   };
   const free = () => { waiting = false; if (more) send(); };
-  return { send, answered: () => { if (model.get("drawn") >= move) { clearTimeout(timer); free(); } }, begin: (n) => { move = n; } };
+  const flush = () => { if (more) { waiting = false; send(); } }; // what is ordered goes by the settings of now
+  return { send, flush, answered: () => { if (model.get("drawn") >= move) { clearTimeout(timer); free(); } }, begin: (n) => { move = n; } };
 }
 
 function render({ model, el }) {
@@ -232,7 +233,7 @@ function render({ model, el }) {
   const tokens = h("div", { class: "sl-tokens" });
   const tiles = h("div", { class: "sl-tiles" });
   const places = PARTS.map(() => h("div", { class: "steerlens-figure" }));
-  const complete = h("button", { type: "button", class: "sl-go", on: { click: () => model.send({ order: "complete" }) } }, "Complete");
+  const complete = h("button", { type: "button", class: "sl-go", on: { click: () => { outgoing.flush(); model.send({ order: "complete" }); } } }, "Complete");
   const stop = h("button", { type: "button", hidden: true, on: { click: () => model.send({ order: "stop" }) } }, "Stop");
   const progress = h("progress", { max: 1, value: 0, hidden: true, "aria-label": "sampling" });
   const streams = h("div", { class: "sl-completions" });
@@ -241,6 +242,7 @@ function render({ model, el }) {
   const row = (...names) => h("div", { class: "sl-row" }, ...names.map((name) => all[name].element));
 
   el.classList.add("steerlens-explorer");
+  el.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrow keys from the sliders
   el.append(
     row("model", "method", "contrast", "positive", "negative"),
     row("prompt", "chat", "system"),
