@@ -68,6 +68,7 @@ _HOMES = {
     "shift_parts": "steerlens.analysis.shift_parts",
     "layer_lens": "steerlens.analysis.layer_lens",
     "layer_effect": "steerlens.analysis.layer_effect",
+    "reliability": "steerlens.analysis.reliability",
     "magnitudes": "steerlens.analysis.magnitudes",
     "position_effect": "steerlens.analysis.positions",
     "directions": "steerlens.analysis.directions",
@@ -123,6 +124,7 @@ __all__ = [
     "position_effect",
     "probe",
     "read_store",
+    "reliability",
     "save_gguf",
     "save_hotwire",
     "save_lm_eval",
@@ -148,6 +150,7 @@ if TYPE_CHECKING:
     from steerlens.analysis.logit_shift import logit_shift
     from steerlens.analysis.magnitudes import magnitudes
     from steerlens.analysis.positions import dimension_effect, position_effect
+    from steerlens.analysis.reliability import reliability
     from steerlens.analysis.shift_parts import shift_parts
     from steerlens.analysis.strengths import solve_strengths
     from steerlens.analysis.token_map import token_map

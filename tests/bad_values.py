@@ -65,6 +65,7 @@ NEVER: dict[str, list[Any]] = {
     "any gate": [4, "x", [], object()],
     "threshold": ["1", math.nan, math.inf, [1.0], 1j, 10**400],
     "optional seed": ["x", 1.5, True, 2**70, [1]],
+    "paraphrases": [None, 4, "a", [4], ["a"], {}],
     "any": [],
 }
 KINDS = {
@@ -118,6 +119,8 @@ KINDS = {
     "controls": "choice",
     "better": "choice",
     "plan": "any",
+    "targets": "choice",
+    "paraphrases": "paraphrases",
     "condition": "optional count",
     "confirmed": "choice",
     "prompting": "choice",
@@ -215,6 +218,7 @@ SPECIAL = {
     ("save_lm_eval", "steering"): "condition",
     ("load_caa", "layer"): "any",
     ("with_system", "prompt"): "any",
+    ("reliability", "held_out"): "optional prompts",
     ("Sweep.confirm", "prompts"): "optional prompts",
     ("Sweep.confirm", "n"): "optional count",
     ("Sweep.confirm", "seed"): "optional seed",

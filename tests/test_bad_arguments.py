@@ -92,6 +92,7 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             {**text, "what": vector, "metrics": [sl.metrics.length()], **few, "progress": False, "layers": [1]},
         ),
         "logit_shift": (sl.logit_shift, steered),
+        "reliability": (sl.reliability, {**text, "vector": vector, "targets": (" a", " b"), "coeffs": [1.0]}),
         "shift_parts": (sl.shift_parts, steered),
         "layer_lens": (sl.layer_lens, steered),
         "layer_effect": (sl.layer_effect, {**text, "what": vector, "wanted": " wedding"}),
