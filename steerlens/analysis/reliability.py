@@ -147,18 +147,15 @@ def reliability(
     conditions = [Condition((Injection(factor * one, placement),)) for one in directions.values() for factor in factors]
     check_conditions(model, conditions)
     splits = {IN: prompts} | ({} if held_out is None else {OUT: held_out})
+    measure, better = "logit difference", "higher"
     if metric is None:
-        metric_name, better, frame = (
-            "logit difference",
-            "higher",
-            _logit_differences(model, splits, conditions, targets, batch_size=batch_size),
-        )
+        frame = _logit_differences(model, splits, conditions, targets, batch_size=batch_size)
         settings: dict[str, Any] = {"targets": None if targets is None else list(targets)}
     else:
         if targets is not None or any(isinstance(one, ContrastSet) for one in splits.values()):
             raise SteerlensError("a metric is of completions: give prompts, and neither targets nor a ContrastSet")
         (checked,) = check_metrics(metric)
-        metric_name, better = checked.name, checked.better
+        measure, better = checked.name, str(checked.better)
         frame = _sampled(model, splits, conditions, checked, drawn, batch_size=batch_size, progress=progress)
         settings = {"sampling": repr(drawn)}
     names = [name for name in directions for _ in factors]
@@ -170,7 +167,9 @@ def reliability(
     if frame["number"].nunique() == 1:
         notes.append("one prompt: nothing is known of others")
     settings |= {"what": vector.title, "layer": vector.layer, "coeffs": factors, "paraphrases": list(directions)[1:]}
-    return Reliability(frame, metric_name, better, tuple(notes), settings | run_settings(model))
+    return Reliability(
+        frame, measure, "lower" if better == "lower" else "higher", tuple(notes), settings | run_settings(model)
+    )
 
 
 def _paraphrased(model: HookedModel, vector: SteeringVector, given: Any) -> dict[str, SteeringVector]:
