@@ -140,6 +140,10 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "Gate.projections": (sl.Gate(vector.at(1), above=0.0).projections, text),
         "Condition.of": (sl.Condition.of, {"parts": [vector]}),
         "Condition.under": (sl.Condition.of([vector]).under, {"gate": sl.Gate(vector.at(1), above=0.0)}),
+        "sae_direction": (
+            sl.sae_direction,
+            {"model": model, "sae": {"W_dec": torch.ones(3, model.cfg.d_model)}, "feature": 1, "layer": 1},
+        ),
         "Ramp": (sl.Ramp, {"points": [0, 1]}),
         "Injection": (sl.Injection, {"vector": vector}),
         "PromptPair": (sl.PromptPair, {"positive": "a", "negative": "b"}),

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from steerlens.arguments import seed_number, shown, texts
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, Site, check_site, require_model
 from steerlens.showing import Shown
 from steerlens.steering import ContrastSet, SteeringVector
 from steerlens.steering.chats import template_of
 from steerlens.steering.extraction.activations import Layers, which_layers
 from steerlens.steering.extraction.class_directions import as_vectors, scaled_to_means
+from steerlens.steering.extraction.linear_probes import auc, probe_direction
 from steerlens.steering.extraction.pca import check_pairs, principal_direction
-from steerlens.steering.extraction.probe import auc, probe_direction, train_and_test
+from steerlens.steering.extraction.probe import train_and_test
 from steerlens.steering.extraction.readings import contrast_readings
 from steerlens.steering.extraction.token_choice import Token
 
@@ -86,6 +87,7 @@ def directions(
     methods: Sequence[str] = ("mean_difference", "pca", "probe"),
     layers: Layers = "all",
     token: Token = "last",
+    site: Site = "resid_pre",
     held_out: float | ContrastSet = 0.25,
     seed: int = 0,
     batch_size: int = 32,
@@ -95,7 +97,7 @@ def directions(
     Args:
         contrast: pairs, or labelled texts (not for `"pca"`).
         methods: of `"mean_difference"`, `"pca"`, `"probe"` (logistic regression) and `"lda"`.
-        layers, token, batch_size: as of `mean_difference`.
+        layers, token, site, batch_size: as of `mean_difference`.
         held_out: the share to test on, split off by `ContrastSet.split`, or a set of its own; the vectors are made of
             the rest.
         seed: of the split.
@@ -109,19 +111,22 @@ def directions(
     unknown = [name for name in names if name not in _METHODS]
     if unknown:
         raise SteerlensError(f"method {shown(unknown[0])} is unknown; use some of {', '.join(_METHODS)}")
+    check_site(site)
     seed = seed_number(seed)
     train, test = train_and_test(contrast, held_out, seed)
     if "pca" in names:
         check_pairs(train, "pairs")
-    learned = contrast_readings(model, train, chosen, token=token, batch_size=batch_size)
-    tested = contrast_readings(model, test, chosen, token=token, batch_size=batch_size)
+    learned = contrast_readings(model, train, chosen, token=token, batch_size=batch_size, site=site)
+    tested = contrast_readings(model, test, chosen, token=token, batch_size=batch_size, site=site)
     vectors, rows = {}, []
     for name in names:
         found = {one: scaled_to_means(_METHODS[name](*learned[one]), *learned[one]) for one in chosen}
         aucs = {one: {"auc": auc(found[one], *tested[one])} for one in chosen}
         source = {"method": name, "token": str(token), "contrast": train.record(), "held_out": test.record()}
         source |= template_of(model, train.texts)
-        vectors[name] = as_vectors(model, found, label=f"{name} ({train.name})", source=source, by_layer=aucs)
+        vectors[name] = as_vectors(
+            model, found, label=f"{name} ({train.name})", source=source, by_layer=aucs, site=site
+        )
         for one in chosen:
             mean = learned[one][0].mean(0) - learned[one][1].mean(0)
             cosine = _cosine(found[one], mean)

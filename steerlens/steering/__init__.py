@@ -3,7 +3,16 @@
 from steerlens.steering.chats import with_system
 from steerlens.steering.conditions import Condition, Injection, Steering, as_condition, as_conditions, check_conditions
 from steerlens.steering.contrast_sets import ContrastSet
-from steerlens.steering.extraction import actadd, latent, mean_difference, model_difference, pca, probe, trained
+from steerlens.steering.extraction import (
+    actadd,
+    latent,
+    mean_difference,
+    model_difference,
+    pca,
+    probe,
+    sae_direction,
+    trained,
+)
 from steerlens.steering.gates import Gate
 from steerlens.steering.injection import injecting, steer
 from steerlens.steering.pairs import PaddedPair, PromptPair
@@ -43,6 +52,7 @@ __all__ = [
     "pca",
     "probe",
     "random_like",
+    "sae_direction",
     "steer",
     "trained",
     "with_system",

@@ -6,6 +6,7 @@ from steerlens.steering.extraction.mean_difference import mean_difference
 from steerlens.steering.extraction.model_difference import model_difference
 from steerlens.steering.extraction.pca import pca
 from steerlens.steering.extraction.probe import probe
+from steerlens.steering.extraction.sae_direction import sae_direction
 from steerlens.steering.extraction.trained import trained
 
-__all__ = ["actadd", "latent", "mean_difference", "model_difference", "pca", "probe", "trained"]
+__all__ = ["actadd", "latent", "mean_difference", "model_difference", "pca", "probe", "sae_direction", "trained"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, resid_pre_hook, without_live_hooks
+from steerlens.models import HookedModel, Site, changing_at, put_on, site_hook, site_width, without_live_hooks
 from steerlens.steering.extraction.token_choice import TokenRow
 from steerlens.steering.prompts import following_ids, prompt_ids, read_prompt
 from steerlens.steering.tokens import pad_id
@@ -20,19 +20,24 @@ from steerlens.steering.tokens import pad_id
 
 @dataclass
 class BiasedRuns:
-    """Forward passes with a bias added at the input of a layer, at every position after BOS (placement `"all"`).
+    """Forward passes with a bias added at a site of a layer, at every position after BOS (placement `"all"`).
 
     Attributes:
+        site: by default the layer's input.
+        edit: what is made of an activation [batch pos width] and the bias (one [n], or one for each row [batch n]); by
+            default their sum.
         forward, backward: how many rows have gone through the model so far, and back.
     """
 
     model: HookedModel
     layer: int
+    site: Site = "resid_pre"
     forward: int = 0
     backward: int = 0
+    edit: Callable[[Tensor, Tensor], Tensor] = lambda x, bias: x + _by_row(bias.to(x.device, x.dtype))
     _norms: list[Tensor] = field(default_factory=list)
 
-    def log_probs(self, rows: Sequence[TokenRow], bias: Float[Tensor, "*row d_model"]) -> Float[Tensor, " batch"]:
+    def log_probs(self, rows: Sequence[TokenRow], bias: Float[Tensor, "*row n"]) -> Float[Tensor, " batch"]:
         """The log-probability (nats) of each row's span given what comes before it.
 
         Args:
@@ -41,7 +46,7 @@ class BiasedRuns:
         _, chosen = self._run(rows, bias)
         return torch.stack([values.sum() for values in chosen])
 
-    def tokens(self, row: TokenRow, bias: Float[Tensor, " d_model"]) -> tuple[Tensor, Tensor]:
+    def tokens(self, row: TokenRow, bias: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
         """For each token of the span: its log-probability, and its margin over the most likely other token."""
         logits, (chosen,) = self._run([row], bias)
         span = logits[0, row.begin - 1 : row.end - 1].detach()
@@ -50,32 +55,31 @@ class BiasedRuns:
         return chosen, span.gather(-1, wanted)[:, 0] - others
 
     def unit(self, rows: Sequence[TokenRow]) -> float:
-        """The typical size of an entry of the residual stream here: the median norm of positions after BOS, over √d."""
-        d_model = int(self.model.cfg.d_model)
+        """The typical size of an entry of an activation here: the median norm of positions after BOS, over √width."""
         with torch.no_grad():
-            self._run(rows, torch.zeros(d_model, device=self.model.cfg.device))
-        return float(torch.cat(self._norms).median()) / d_model**0.5
+            self._run(rows, None)
+        return float(torch.cat(self._norms).median()) / site_width(self.model, self.site) ** 0.5
 
-    def _run(self, rows: Sequence[TokenRow], bias: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _run(self, rows: Sequence[TokenRow], bias: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         tokens, mask = _padded(self.model, rows)
         touched = (mask.cumsum(-1) > first_steered(self.model)) & (mask != 0)
         self._norms = []
 
-        def add(module: Any, args: Any, resid: Tensor) -> Tensor:
-            here = touched.to(resid.device)
-            self._norms.append(resid.detach()[here].float().norm(dim=-1).cpu())
-            shift = bias.to(resid.device, resid.dtype)
-            return torch.where(here[..., None], resid + (shift if shift.ndim == 1 else shift[:, None]), resid)
+        def change(x: Tensor) -> Tensor:
+            here = touched.to(x.device)
+            self._norms.append(x.detach()[here].float().norm(dim=-1).cpu())
+            return x if bias is None else torch.where(here[..., None], self.edit(x, bias), x)
 
         with ExitStack() as stack:
             stack.enter_context(without_live_hooks(self.model))
-            point = self.model.hook_dict[resid_pre_hook(self.layer)]
-            stack.callback(point.register_forward_hook(add).remove)
+            for name, function in changing_at(self.model, self.layer, self.site, change):
+                stack.callback(put_on(self.model, name, function))
             logits = self.model(tokens, attention_mask=mask, return_type="logits")
         if not self._norms:
-            raise SteerlensError(f"TransformerLens passed nothing through {resid_pre_hook(self.layer)} of this model")
+            name = site_hook(self.layer, self.site)
+            raise SteerlensError(f"TransformerLens passed nothing through {name} of this model")
         self.forward += len(rows)
-        self.backward += len(rows) if bias.requires_grad else 0
+        self.backward += len(rows) if bias is not None and bias.requires_grad else 0
         chosen = []
         for number, row in enumerate(rows):
             # The token at a position was predicted at the one before.
@@ -83,6 +87,10 @@ class BiasedRuns:
             wanted = torch.tensor(row.ids[row.begin : row.end], device=predicted.device)
             chosen.append(predicted.gather(-1, wanted[:, None])[:, 0])
         return logits, chosen
+
+
+def _by_row(bias: Tensor) -> Tensor:
+    return bias if bias.ndim == 1 else bias[:, None]
 
 
 def _padded(model: HookedModel, rows: Sequence[TokenRow]) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:

@@ -8,13 +8,13 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlens.models import HookedModel, stamp
+from steerlens.models import HookedModel, Site, heads_at, stamp
 from steerlens.steering.vectors import SteeringVector
 
 
 def scaled_to_means(
-    direction: Float[Tensor, " d_model"], positive: Float[Tensor, "n d_model"], negative: Float[Tensor, "m d_model"]
-) -> Float[Tensor, " d_model"]:
+    direction: Float[Tensor, " width"], positive: Float[Tensor, "n width"], negative: Float[Tensor, "m width"]
+) -> Float[Tensor, " width"]:
     """The direction v̂ with the length and sign that take the mean of the negatives, along v̂, to that of the positives.
 
     That is v̂ (v̂ · Δ) with Δ = mean(positive) − mean(negative): coefficient 1 means the same for all methods, and the
@@ -29,11 +29,12 @@ def scaled_to_means(
 
 def as_vectors(
     model: HookedModel,
-    directions: Mapping[int, Float[Tensor, " d_model"]],
+    directions: Mapping[int, Float[Tensor, " width"]],
     *,
     label: str,
     source: Mapping[str, Any],
     by_layer: Mapping[int, Mapping[str, Any]] | None = None,
+    site: Site = "resid_pre",
 ) -> dict[int, SteeringVector]:
     """One-position vectors placed at `"all"`, by layer; `by_layer` is what their sources record besides `source`."""
     origin = stamp(model)
@@ -45,6 +46,8 @@ def as_vectors(
             label=label,
             placement="all",
             source={**source, **(by_layer or {}).get(layer, {})},
+            site=site,
+            heads=heads_at(model, site),
         )
         for layer, direction in directions.items()
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from steerlens.arguments import finite_number, flag, text, whole_number
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, Site, check_site, require_model, require_site, site_width
 from steerlens.steering.extraction.activations import which_layers
 from steerlens.steering.extraction.biased_runs import BiasedRuns, frozen, target_rows
 from steerlens.steering.extraction.class_directions import as_vectors
@@ -24,6 +24,7 @@ def latent(
     *,
     prompt: PromptLike,
     layer: int,
+    site: Site = "resid_pre",
     steps: int = 500,
     lr: float = 0.05,
     progress: bool | None = None,
@@ -40,6 +41,7 @@ def latent(
         target: the text to produce; it is taken literally, so begin it with a space where one belongs.
         prompt: the text it should follow.
         layer: where the vector is added.
+        site: at which place of the layer; see `Site`.
         steps, lr: as for `trained`.
 
     Raises:
@@ -47,11 +49,13 @@ def latent(
     """
     require_model(model)
     (chosen,) = which_layers(model, layer, None)
+    check_site(site)
+    require_site(model, site)
     steps, lr, target = whole_number("steps", steps, least=1), finite_number("lr", lr, above=0), text("target", target)
     progress = None if progress is None else flag("progress", progress)
     (row,) = target_rows(model, [target], [prompt])
-    runs = BiasedRuns(model, chosen)
-    start = torch.zeros(int(model.cfg.d_model), device=model.cfg.device)
+    runs = BiasedRuns(model, chosen, site)
+    start = torch.zeros(site_width(model, site), device=model.cfg.device)
 
     @torch.no_grad()
     def check(bias: torch.Tensor) -> float:
@@ -84,4 +88,6 @@ def latent(
         "interrupted": found.interrupted,
         "cost": {"forward": runs.forward, "backward": runs.backward},
     }
-    return as_vectors(model, {chosen: found.best}, label=f"latent ({target.strip()!r:.40})", source=source)[chosen]
+    return as_vectors(model, {chosen: found.best}, label=f"latent ({target.strip()!r:.40})", source=source, site=site)[
+        chosen
+    ]

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 from steerlens.arguments import choice, shown
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model, stamp
+from steerlens.models import HookedModel, Site, check_site, require_model, stamp
 from steerlens.steering.extraction.activations import Layers, which_layers
 from steerlens.steering.extraction.class_directions import as_vectors
 from steerlens.steering.extraction.readings import mean_reading
@@ -26,6 +26,7 @@ def model_difference(
     *,
     layer: int,
     token: Token = ...,
+    site: Site = ...,
     owner: Owner = ...,
     batch_size: int = ...,
 ) -> SteeringVector: ...
@@ -39,6 +40,7 @@ def model_difference(
     *,
     layers: Layers,
     token: Token = ...,
+    site: Site = ...,
     owner: Owner = ...,
     batch_size: int = ...,
 ) -> dict[int, SteeringVector]: ...
@@ -52,6 +54,7 @@ def model_difference(
     layer: int | None = None,
     layers: Layers | None = None,
     token: Token = "last",
+    site: Site = "resid_pre",
     owner: Owner = "before",
     batch_size: int = 32,
 ) -> SteeringVector | dict[int, SteeringVector]:
@@ -65,6 +68,7 @@ def model_difference(
         texts: what both read; at least one.
         layer, layers: one layer, or several from the same forward passes.
         token: which token is read, or over which the mean is taken; see `Token`.
+        site: where in the layer activations are read, and the vector goes; see `Site`.
         owner: the model that the vector belongs to.
         batch_size: texts per forward pass.
 
@@ -73,6 +77,7 @@ def model_difference(
     """
     require_model(after), require_model(before)
     chosen = which_layers(before, layer, layers)
+    check_site(site)
     choice("owner", owner, ("before", "after"))
     if after is before:
         raise SteerlensError("after and before are the same model, so nothing differs; give two models")
@@ -87,7 +92,9 @@ def model_difference(
         raise SteerlensError(
             f"the two models read text {number} as different tokens; give models that share a tokenizer"
         )
-    means = [mean_reading(*one, chosen, batch_size=batch_size) for one in zip((after, before), rows, strict=True)]
+    means = [
+        mean_reading(*one, chosen, batch_size=batch_size, site=site) for one in zip((after, before), rows, strict=True)
+    ]
     vectors = as_vectors(
         before if owner == "before" else after,
         {one: means[0][one] - means[1][one].to(means[0][one].device) for one in chosen},
@@ -98,5 +105,6 @@ def model_difference(
             "token": str(token),
             "owner": owner,
         },
+        site=site,
     )
     return vectors[chosen[0]] if layer is not None else vectors

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steerlens.arguments import choice, flag, seed_number
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, Site, check_site, require_model
 from steerlens.steering.chats import template_of
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.activations import Layers, which_layers
@@ -29,6 +29,7 @@ def pca(
     *,
     layer: int,
     token: Token = ...,
+    site: Site = ...,
     pairing: Pairing = ...,
     center: bool = ...,
     seed: int = ...,
@@ -44,6 +45,7 @@ def pca(
     *,
     layers: Layers,
     token: Token = ...,
+    site: Site = ...,
     pairing: Pairing = ...,
     center: bool = ...,
     seed: int = ...,
@@ -59,6 +61,7 @@ def pca(
     layer: int | None = None,
     layers: Layers | None = None,
     token: Token = "last",
+    site: Site = "resid_pre",
     pairing: Pairing = "pairs",
     center: bool = False,
     seed: int = 0,
@@ -77,6 +80,7 @@ def pca(
         contrast: at least two pairs.
         layer, layers: one layer, or several from the same forward passes.
         token: which token is read; see `Token`.
+        site: where in the layer activations are read, and the vector goes; see `Site`.
         pairing: `"pairs"`: the set's own. `"random"`: all texts are paired at random regardless of class, as LAT does
             without labels; the classes only determine the sign and the length.
         center: subtract the mean of the differences first (as repeng's `pca_diff` does): the component then lies along
@@ -91,8 +95,11 @@ def pca(
     chosen = which_layers(model, layer, layers)
     choice("pairing", pairing, ("pairs", "random"))
     center, live_hooks, seed = flag("center", center), flag("live_hooks", live_hooks), seed_number(seed)
+    check_site(site)
     check_pairs(contrast, pairing)
-    found = contrast_readings(model, contrast, chosen, token=token, batch_size=batch_size, live_hooks=live_hooks)
+    found = contrast_readings(
+        model, contrast, chosen, token=token, batch_size=batch_size, live_hooks=live_hooks, site=site
+    )
     directions, shares = {}, {}
     for one, (positive, negative) in found.items():
         direction, share = principal_direction(differences(positive, negative, pairing, seed), center=center)
@@ -101,7 +108,7 @@ def pca(
     settings = {"token": str(token), "pairing": pairing, "center": center}
     source = {"method": "pca", "contrast": contrast.record(), **settings, "seed": seed}
     source |= template_of(model, contrast.texts)
-    vectors = as_vectors(model, directions, label=f"pca ({contrast.name})", source=source, by_layer=shares)
+    vectors = as_vectors(model, directions, label=f"pca ({contrast.name})", source=source, by_layer=shares, site=site)
     return vectors[chosen[0]] if layer is not None else vectors
 
 
@@ -120,8 +127,8 @@ def check_pairs(contrast: ContrastSet, pairing: Pairing) -> None:
 
 
 def differences(
-    positive: Float[Tensor, "n d_model"], negative: Float[Tensor, "m d_model"], pairing: Pairing, seed: int
-) -> Float[Tensor, "pairs d_model"]:
+    positive: Float[Tensor, "n width"], negative: Float[Tensor, "m width"], pairing: Pairing, seed: int
+) -> Float[Tensor, "pairs width"]:
     """Differences within the pairs given, or within pairs drawn at random from all rows."""
     if pairing == "pairs":
         return positive - negative
@@ -132,8 +139,8 @@ def differences(
 
 
 def principal_direction(
-    rows: Float[Tensor, "pairs d_model"], *, center: bool = False
-) -> tuple[Float[Tensor, " d_model"], float]:
+    rows: Float[Tensor, "pairs width"], *, center: bool = False
+) -> tuple[Float[Tensor, " width"], float]:
     """The unit direction of the largest second moment of the rows, and the share of it that it explains.
 
     Zero, and 0, for rows that are all zero (or, centred, all equal).

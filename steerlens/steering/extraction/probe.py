@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import overload
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from steerlens.arguments import choice, flag, seed_number
+from steerlens.arguments import choice, flag, seed_number, whole_number
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, Site, check_site, heads_at, require_model
 from steerlens.steering.chats import template_of
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.activations import Layers, which_layers
 from steerlens.steering.extraction.class_directions import as_vectors, scaled_to_means
+from steerlens.steering.extraction.head_probes import head_vectors, probe_heads
+from steerlens.steering.extraction.linear_probes import KINDS, ProbeKind, auc, probe_direction
 from steerlens.steering.extraction.readings import contrast_readings
 from steerlens.steering.extraction.token_choice import Token
 from steerlens.steering.vectors import SteeringVector
-
-ProbeKind = Literal["logistic", "lda", "means"]
-KINDS: tuple[ProbeKind, ...] = ("logistic", "lda", "means")
 
 
 @overload
@@ -32,6 +26,8 @@ def probe(
     layer: int,
     kind: ProbeKind = ...,
     token: Token = ...,
+    site: Site = ...,
+    top_heads: int | None = ...,
     held_out: float | ContrastSet = ...,
     seed: int = ...,
     batch_size: int = ...,
@@ -47,6 +43,8 @@ def probe(
     layers: Layers,
     kind: ProbeKind = ...,
     token: Token = ...,
+    site: Site = ...,
+    top_heads: int | None = ...,
     held_out: float | ContrastSet = ...,
     seed: int = ...,
     batch_size: int = ...,
@@ -62,6 +60,8 @@ def probe(
     layers: Layers | None = None,
     kind: ProbeKind = "logistic",
     token: Token = "last",
+    site: Site = "resid_pre",
+    top_heads: int | None = None,
     held_out: float | ContrastSet = 0.25,
     seed: int = 0,
     batch_size: int = 32,
@@ -77,13 +77,22 @@ def probe(
     layer where the classes have the same activations. Placement `"all"`.
 
     `vector.source["auc"]` is the area under the ROC curve of w·h on texts used neither for the probe nor for the
-    length; 0.5 is chance.
+    length; 0.5 is chance. At site `"z"` a probe is fitted to each head as well, and `source["by_head"]` has the
+    held-out accuracy (0.5 is chance) and AUC of each.
+
+    `top_heads=k` keeps the k heads, over all layers asked for, whose probes have the largest held-out accuracy
+    (inference-time intervention, Li et al., arXiv 2306.03341). The part of each is σθ: θ the unit normal, σ the
+    standard deviation of the activations along it; so the coefficient is the paper's α. With `layers=` only layers that
+    have such heads get a vector; `Condition.of(vectors.values())` applies them together. (The paper does best with θ
+    along the difference of the means: `kind="means"`.)
 
     Args:
         contrast: pairs, or labelled texts (`ContrastSet.labelled`).
         layer, layers: one layer, or several from the same forward passes.
         kind: `"logistic"`, `"lda"` or `"means"`.
         token: which token is read; see `Token`.
+        site: where in the layer activations are read, and the vector goes; see `Site`.
+        top_heads: how many heads to keep, at site `"z"`; see above.
         held_out: the share to test on, split off by `ContrastSet.split`, or a separate set.
         seed: of the split.
         batch_size, live_hooks: as for `mean_difference`.
@@ -96,23 +105,37 @@ def probe(
     choice("kind", kind, tuple(KINDS))
     live_hooks, seed = flag("live_hooks", live_hooks), seed_number(seed)
     train, test = train_and_test(contrast, held_out, seed)
-    options = {"batch_size": batch_size, "live_hooks": live_hooks}
+    check_site(site)
+    if top_heads is not None:
+        if site != "z":
+            raise SteerlensError(f"top_heads= chooses among heads, which are at site='z', got site={site!r}")
+        top_heads = whole_number("top_heads", top_heads, least=1, most=len(chosen) * int(model.cfg.n_heads))
+    options = {"batch_size": batch_size, "live_hooks": live_hooks, "site": site}
     learned = contrast_readings(model, train, chosen, token=token, **options)  # type: ignore[arg-type]
     tested = contrast_readings(model, test, chosen, token=token, **options)  # type: ignore[arg-type]
+    source = {
+        "method": "probe",
+        "kind": kind,
+        "token": str(token),
+        "contrast": train.record(),
+        "held_out": test.record(),
+        **template_of(model, train.texts),
+    }
+    heads = probe_heads(learned, tested, heads_at(model, site), kind=kind) if site == "z" else {}
+    by_layer = {one: {"by_head": [head.record() for head in heads[one]]} for one in heads}
+    if top_heads is not None:
+        label = f"top {top_heads} heads, {kind} probe ({train.name})"
+        found = head_vectors(heads, top_heads)
+        vectors = as_vectors(model, found, label=label, source=source, by_layer=by_layer, site=site)
+        return vectors[chosen[0]] if layer is not None else vectors
     normals = {one: probe_direction(*learned[one], kind=kind) for one in chosen}
     vectors = as_vectors(
         model,
         {one: scaled_to_means(normals[one], *learned[one]) for one in chosen},
         label=f"{kind} probe ({train.name})",
-        source={
-            "method": "probe",
-            "kind": kind,
-            "token": str(token),
-            "contrast": train.record(),
-            "held_out": test.record(),
-            **template_of(model, train.texts),
-        },
-        by_layer={one: {"auc": auc(normals[one], *tested[one])} for one in chosen},
+        source=source,
+        by_layer={one: {"auc": auc(normals[one], *tested[one]), **by_layer.get(one, {})} for one in chosen},
+        site=site,
     )
     return vectors[chosen[0]] if layer is not None else vectors
 
@@ -133,40 +156,3 @@ def train_and_test(contrast: object, held_out: float | ContrastSet, seed: int) -
             f"{len(train)} text of a class is too few to learn from; give at least 2 besides those held out"
         )
     return train, test
-
-
-def probe_direction(
-    positive: Float[Tensor, "n d_model"], negative: Float[Tensor, "m d_model"], *, kind: ProbeKind
-) -> Float[Tensor, " d_model"]:
-    """The normal of the probe, pointing to the positives; zero if all rows are the same."""
-    difference = positive.mean(0) - negative.mean(0)
-    if kind == "means":
-        return difference
-    rows = torch.cat([positive, negative]).cpu().double().numpy()
-    labels = np.repeat([1, 0], [len(positive), len(negative)])
-    rows = rows - rows.mean(0)
-    spread = float(np.sqrt(np.square(rows).mean()))
-    if spread <= 1e-6 * float(positive.abs().max()):
-        return torch.zeros_like(difference)
-    rows /= spread
-    if kind == "logistic":
-        from sklearn.linear_model import LogisticRegression
-
-        normal = LogisticRegression(C=1.0, tol=1e-6, max_iter=1000).fit(rows, labels).coef_[0]
-    else:
-        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-        normal = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(rows, labels).coef_[0]
-        if not np.isfinite(normal).all() or not normal.any():  # no spread within the classes: nothing to divide by
-            return difference
-    return torch.from_numpy(normal).to(difference)
-
-
-def auc(
-    direction: Float[Tensor, " d_model"], positive: Float[Tensor, "n d_model"], negative: Float[Tensor, "m d_model"]
-) -> float:
-    """The probability that a positive row lies further along the direction than a negative one (ties count half)."""
-    from sklearn.metrics import roc_auc_score
-
-    scores = torch.cat([positive, negative]).cpu().double() @ direction.cpu().double()
-    return float(roc_auc_score(np.repeat([1, 0], [len(positive), len(negative)]), scores.numpy()))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steerlens.arguments import choice, finite_number, flag, listed, seed_number, shown, whole_number
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, Site, check_site, require_model, require_site, site_width
 from steerlens.steering.chats import template_of
 from steerlens.steering.contrast_sets import ContrastSet
 from steerlens.steering.extraction.activations import which_layers
@@ -33,6 +33,7 @@ def trained(
     targets: Sequence[str] | ContrastSet,
     *,
     layer: int,
+    site: Site = "resid_pre",
     prompts: PromptLike | Sequence[PromptLike] | None = None,
     gradient: Gradient = "exact",
     beta: float = 0.1,
@@ -53,7 +54,7 @@ def trained(
     sign d = ±1 at every step it minimises −log σ(dβ [log π(y₊|x, dv)/π(y₊|x) − log π(y₋|x, dv)/π(y₋|x)]), where x is
     the context of a pair, or the common prefix of its texts.
 
-    Adam, from zero; a step is `lr` times the size of an entry of the residual stream there. Every `check_every` steps
+    Adam, from zero; a step is `lr` times the size of an entry of the activations there. Every `check_every` steps
     the loss on held-out texts is computed; the vector with the smallest is returned, and training stops after
     `patience` checks without improvement. Ctrl-C stops it, and the best so far is returned with a warning.
 
@@ -63,6 +64,7 @@ def trained(
     Args:
         targets: texts, or a paired ContrastSet (positive: preferred).
         layer: where the vector is added.
+        site: at which place of the layer; see `Site`.
         prompts: what comes before the texts and is not trained on: one for all, or one for each.
         gradient: `"exact"`: by backpropagation; `"none"`: estimated from two forward passes (MeZO, arXiv 2305.17333),
             for models whose backward pass does not fit in memory; it needs many times as many passes (see `"cost"`).
@@ -78,6 +80,8 @@ def trained(
     """
     require_model(model)
     (chosen,) = which_layers(model, layer, None)
+    check_site(site)
+    require_site(model, site)
     choice("gradient", gradient, tuple(_STEPS))
     steps = whole_number("steps", _STEPS[gradient] if steps is None else steps, least=1)
     lr = finite_number("lr", _RATES[gradient] if lr is None else lr, above=0)
@@ -87,8 +91,8 @@ def trained(
     progress = None if progress is None else flag("progress", progress)
     items = _items(model, targets, prompts)
     train, test = _split(items, held_out, seed)
-    runs = BiasedRuns(model, chosen)
-    start = torch.zeros(int(model.cfg.d_model), device=model.cfg.device)
+    runs = BiasedRuns(model, chosen, site)
+    start = torch.zeros(site_width(model, site), device=model.cfg.device)
     unit = runs.unit([row for item in train[:batch_size] for row in item])
     task: _Task = (_Preference if isinstance(targets, ContrastSet) else _Likelihood)(runs, beta, seed)
     with frozen(model):
@@ -132,16 +136,16 @@ class _Task:
     known: dict[int, Tensor] = field(default_factory=dict)
     name = ""
 
-    def loss(self, items: Sequence[Item], bias: Float[Tensor, "*two d_model"], step: int) -> Tensor:
+    def loss(self, items: Sequence[Item], bias: Float[Tensor, "*two n"], step: int) -> Tensor:
         """The loss of a batch: a scalar, or one for each of two biases."""
         raise NotImplementedError
 
-    def check(self, items: Sequence[Item], bias: Float[Tensor, " d_model"]) -> float:
+    def check(self, items: Sequence[Item], bias: Float[Tensor, " n"]) -> float:
         """The loss by which vectors are chosen."""
         with torch.no_grad():
             return float(self.loss(items, bias, 0))
 
-    def log_probs(self, items: Sequence[Item], bias: Float[Tensor, "*two d_model"]) -> Float[Tensor, "*two rows"]:
+    def log_probs(self, items: Sequence[Item], bias: Float[Tensor, "*two n"]) -> Float[Tensor, "*two rows"]:
         """The rows of all items, one after the other; under each bias, if there are two."""
         rows = [row for item in items for row in item]
         if bias.ndim == 1:
@@ -152,14 +156,14 @@ class _Task:
 class _Likelihood(_Task):
     name = "log-probability"
 
-    def loss(self, items: Sequence[Item], bias: Float[Tensor, "*two d_model"], step: int) -> Tensor:
+    def loss(self, items: Sequence[Item], bias: Float[Tensor, "*two n"], step: int) -> Tensor:
         return -self.log_probs(items, bias).sum(-1) / sum(row.end - row.begin for (row,) in items)
 
 
 class _Preference(_Task):
     name = "preference"
 
-    def loss(self, items: Sequence[Item], bias: Float[Tensor, "*two d_model"], step: int) -> Tensor:
+    def loss(self, items: Sequence[Item], bias: Float[Tensor, "*two n"], step: int) -> Tensor:
         sign = 1.0 if step == 0 else random.Random(f"{self.seed} {step}").choice((-1.0, 1.0))
         gained = self.log_probs(items, sign * bias) - self._before(items)
         margin = gained[..., 0::2] - gained[..., 1::2]
@@ -170,7 +174,7 @@ class _Preference(_Task):
         new = [item for item in items if id(item) not in self.known]  # the lists of items outlive the task
         if new:
             with torch.no_grad():
-                values = self.log_probs(new, torch.zeros(self.runs.model.cfg.d_model))
+                values = self.log_probs(new, torch.zeros(site_width(self.runs.model, self.runs.site)))
             self.known.update({id(item): pair for item, pair in zip(new, values.view(-1, 2), strict=True)})
         return torch.cat([self.known[id(item)] for item in items])
 
@@ -234,7 +238,7 @@ def _vector(
         "interrupted": found.interrupted,
         "cost": {"forward": runs.forward, "backward": runs.backward},
     }
-    return as_vectors(model, {layer: found.best}, label=label, source={**source, **record})[layer]
+    return as_vectors(model, {layer: found.best}, label=label, source={**source, **record}, site=runs.site)[layer]
 
 
 def _texts(model: HookedModel, targets: Sequence[str] | ContrastSet, prompts: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import steerlens as sl
-from steerlens.steering.extraction.probe import auc, probe_direction
+from steerlens.steering.extraction.linear_probes import auc, probe_direction
 from tests.conftest import Case
 from tests.steering.extraction.texts import CONTRAST, activations, close
 
