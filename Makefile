@@ -23,7 +23,7 @@ PYTEST = $(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1 )$(1)/$(BIN)/python -
 ALONE = OMP_NUM_THREADS=1 $(1)/$(BIN)/python -m pytest -m "$(2)" $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smollm2 test test-tl4 real real-tl4 outside outside-tl4 exchange check format wheel notebooks install dev everything clean distclean
+.PHONY: help demo smollm2 test test-tl4 real real-tl4 outside outside-tl4 exchange check format docs wheel notebooks install dev everything clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,9 @@ format: .venv/.dev  ## let ruff format and fix what it can
 	.venv/$(BIN)/ruff check --fix
 	.venv/$(BIN)/ruff format
 
+docs: .venv/.docs smollm2  ## build the site into site/; the code in its pages runs, broken links and names without a page fail
+	NO_MKDOCS_2_WARNING=1 .venv/$(BIN)/python -m mkdocs build --quiet --strict
+
 wheel: .venv/.release  ## build wheel and sdist into dist/, check them, and run the wheel in an environment of its own
 	.venv/$(BIN)/python scripts/check_wheel.py
 
@@ -78,7 +81,7 @@ dev: .venv/.dev  ## set up .venv with the tools for tests and checks too
 everything: .venv/.all .venv-tl4/.all  ## set up both environments with all that any test can use
 
 clean:  ## remove caches and built files, keep the environments
-	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf build dist site .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find steerlens tests scripts notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean  ## … and remove the environments
@@ -107,6 +110,10 @@ distclean: clean  ## … and remove the environments
 .venv-tl4/.dev: .venv-tl4/.made pyproject.toml constraints-tl4.txt
 	@echo 'installing the pinned packages into .venv-tl4; torch makes this a matter of minutes'
 	.venv-tl4/$(BIN)/python -m pip install -qq --constraint constraints-tl4.txt --editable '.[dev]'
+	@touch $@
+
+.venv/.docs: .venv/.dev
+	.venv/$(BIN)/python -m pip install -qq --constraint constraints.txt 'mkdocs-material>=9.5' 'mkdocstrings[python]>=0.27'
 	@touch $@
 
 .venv/.release: .venv/.dev

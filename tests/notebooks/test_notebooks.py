@@ -76,6 +76,7 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
     from nbclient.exceptions import CellExecutionError
 
     notebook = nbformat.read(path, as_version=4)
+    own = len(notebook.cells)
     for block in solutions(read(path)):
         notebook.cells.append(nbformat.v4.new_code_cell(block))
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -98,4 +99,6 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
     ]
     assert [text for text in said if "Warning" in text] == []
     if folder := os.environ.get("STEERLENS_NOTEBOOK_OUTPUT"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        notebook.cells = notebook.cells[:own]  # the solutions are on the page, folded
         nbformat.write(notebook, Path(folder) / path.name)

@@ -95,8 +95,9 @@ def toxicity(
         opening: tokens of each text that make the prompt; None takes whole texts.
         pair: what to steer to, minus what to steer away from.
         phrase: what prompting puts in front; by default the pair's positive prompt.
-        sampling, n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end, stop, store,
-            batch_size, progress: see `sentiment`.
+        sampling, n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end, stop: see
+            `sentiment`.
+        store, batch_size, progress: see `sentiment`.
         layers, coeffs, placement, scorer, embedder, validation, disfluency_limit, random_draws, chunk: see
             `ComparisonOptions`; the scorer gives the probability of toxic.
 

@@ -1,0 +1,1 @@
+"""The documentation's machinery: pages whose code is run, notebooks as pages, and `llms.txt`."""
