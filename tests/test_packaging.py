@@ -17,7 +17,12 @@ from tests.conftest import ROOT
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 TARGETS = set(re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-NAMES = {"sklearn": "scikit-learn", "transformer_lens": "transformer-lens", "huggingface_hub": "huggingface-hub"}
+NAMES = {
+    "sklearn": "scikit-learn",
+    "transformer_lens": "transformer-lens",
+    "huggingface_hub": "huggingface-hub",
+    "IPython": "ipython",
+}
 
 
 def distribution(requirement: str) -> str:
