@@ -109,10 +109,11 @@ class Grid:
         self.usual = float(frame.loc[frame["role"] == "unsteered", "hit"].mean())
 
     def __str__(self) -> str:
-        order = pd.Series(self.space.cheap).rank().corr(pd.Series(self.truth).rank())
+        looks = pd.DataFrame(self.space.cheap).rank().corrwith(pd.Series(self.truth).rank())
+        order = " and ".join(f"{one:+.2f}" for one in looks)
         return (
             f"{self.topic}: {len(self.truth)} settings, {self.tokens.sum():,} tokens, best {self.truth.max():.0%}, "
-            f"unsteered {self.usual:.0%}; rank correlation of the cheap look with success {order:+.2f}"
+            f"unsteered {self.usual:.0%}; rank correlation of the cheap looks with success {order}"
         )
 
     def replayed(self, name: str, seed: int, *, together: int | None = None) -> list[tuple[float, float]]:

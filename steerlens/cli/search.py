@@ -62,7 +62,9 @@ def search(
     budget: Annotated[int, typer.Option(help="Tokens to sample.")] = 100_000,
     minutes: Annotated[float | None, typer.Option(help="Stop choosing after this time, too.")] = None,
     confirm: Annotated[int, typer.Option(help="Completions of each held-out prompt; 0 leaves it out.")] = 50,
-    strategy: Annotated[str, typer.Option(help="How settings are chosen; see sl.search.")] = "neighbours",
+    strategy: Annotated[
+        str, typer.Option(help="How settings are chosen: ordered+halving, random+halving, tpe+halving, random, tpe.")
+    ] = "ordered+halving",
     sampling: SamplingChoice = SAMPLING,
     model: ModelOptions = MODEL,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows decoded together.")] = None,

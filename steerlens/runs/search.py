@@ -37,7 +37,7 @@ from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
 from steerlens.steering.strengths import Strength
 
 DEFAULT_SAMPLING = Sampling(n=16)
-DEFAULT_STRATEGY: StrategyName = "neighbours"
+DEFAULT_STRATEGY: StrategyName = "ordered+halving"
 
 # Fewer at a time than a batch may hold: what is sampled together is chosen without knowing of each other.
 _STEPS = 8
@@ -91,9 +91,8 @@ def search(
         held_out: prompts for the confirmation.
         confirm: completions of each held-out prompt; 0 leaves the confirmation out.
         prompting: words that stand before the prompt, as one more control of the confirmation: would they do as well?
-        strategy: `"neighbours"` (default), `"random"`, `"random+halving"`, `"ordered+halving"`, `"tpe"`,
-            `"tpe+halving"` (the last two need Optuna: `pip install 'steerlens[search]'`); `scripts/search_study.py`
-            compares them.
+        strategy: `"ordered+halving"`, `"random+halving"`, `"random"`, or `"tpe+halving"` and `"tpe"`, which need Optuna
+            (`pip install 'steerlens[search]'`) and find no more with as many tokens: `scripts/search_study.py`.
         sampling: how completions are drawn; `n` is how many of each prompt a setting gets at most. By default 16.
         n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end: fields of `Sampling` by
             name, in place of those of `sampling`.

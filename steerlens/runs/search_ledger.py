@@ -28,13 +28,13 @@ class Space:
         group: number of the kind of steering.
         layer: the layer's number.
         level: place of the strength on its scale, rising.
-        cheap: what a look without sampling says of it, higher is more promising; NaN where nothing is known.
+        cheap: what looks without sampling say of it, higher is more promising; NaN where nothing is known.
     """
 
     group: Int[np.ndarray, " candidate"]
     layer: Int[np.ndarray, " candidate"]
     level: Int[np.ndarray, " candidate"]
-    cheap: Float[np.ndarray, " candidate"]
+    cheap: Float[np.ndarray, "candidate look"]
 
     def __len__(self) -> int:
         return len(self.group)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -34,6 +35,8 @@ STRENGTHS = tuple(norm_share(round(0.1 * 2 ** (step / 2), 3)) for step in range(
 
 # Of less KL than this no next token is another one; of operations that do nothing it is 0.
 _NOTICEABLE_KL = 1e-3
+# At about this KL of the next token settings that steer all tokens do best.
+_LIKELY_KL = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,16 @@ class Candidate:
     strength: Strength
     kl: float = float("nan")
     shift: float = float("nan")
+
+    @property
+    def looks(self) -> tuple[float, float]:
+        """How promising it is by two looks at the next token, higher is better.
+
+        What the goal's words gain beyond half of what the whole distribution moves; and how near that movement is to
+        half a nat, about where text is still text if every later token is steered as well.
+        """
+        moved = max(self.kl, 1e-6)  # (NaN stays NaN)
+        return self.shift - 0.5 * self.kl, -abs(math.log(moved / _LIKELY_KL))
 
     @property
     def condition(self) -> Condition:
@@ -161,7 +174,7 @@ def candidates_of(
         group=np.array([group for group, _, _ in kept]),
         layer=np.array([one.injection.vector.layer for _, _, one in kept]),
         level=np.array([level for _, level, _ in kept]),
-        cheap=np.array([one.shift - one.kl for _, _, one in kept]),
+        cheap=np.array([one.looks for _, _, one in kept]),
     )
     return Candidates(tuple(one for _, _, one in kept), space, left_out)
 

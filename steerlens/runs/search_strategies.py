@@ -1,11 +1,9 @@
 """Strategies of a search: which candidates get how many more samples next. They see counts, never models or texts.
 
-All but the plain ones divide a candidate's samples into rungs: it first gets few, and more only if it does well.
-`"random"` and `"tpe"` draw a candidate at a time and give it all its samples; with `"+halving"` the best third of each
-rung goes on to the next as soon as it is known (asynchronous successive halving, Li et al., arXiv 1810.05934).
-`"tpe"` is Optuna's multivariate tree-structured Parzen estimator. `"neighbours"` lets completions count for
-neighbouring layers and strengths too, draws a success rate for every candidate from what is then expected of it
-(Thompson sampling) and gives the next samples to those that drew the highest.
+`"random"` and `"tpe"` (Optuna's multivariate tree-structured Parzen estimator) draw a candidate at a time and give it
+all its samples. With `"+halving"` a candidate first gets few, and the best third of each rung goes on to the next as
+soon as it is known (asynchronous successive halving, Li et al., arXiv 1810.05934). `"ordered+halving"` draws new
+candidates by what looks without sampling say of them, by turns with random ones.
 """
 
 from __future__ import annotations
@@ -19,13 +17,11 @@ import numpy as np
 from steerlens.extras import needs
 from steerlens.runs.search_ledger import Ledger
 
-StrategyName = Literal["neighbours", "random", "random+halving", "tpe", "tpe+halving", "ordered+halving"]
-STRATEGIES = ("neighbours", "random", "random+halving", "tpe", "tpe+halving", "ordered+halving")
+StrategyName = Literal["ordered+halving", "random+halving", "tpe+halving", "random", "tpe"]
+STRATEGIES = ("ordered+halving", "random+halving", "tpe+halving", "random", "tpe")
 
 # Of the candidates of a rung, one in so many goes on.
 _KEEP = 3
-# Every so many-th new candidate is a random one, whatever looks promising: cheap looks tell little.
-_ONE_IN_RANDOM = 3
 # Optuna proposes points that are known or do not exist; after so many a random one is taken.
 _PATIENCE = 25
 
@@ -48,8 +44,6 @@ def strategy_of(name: str, *, seed: int) -> Strategy:
     Raises:
         SteerlensError: it needs Optuna, which is not installed.
     """
-    if name == "neighbours":
-        return Neighbours(seed)
     drawing = name.removesuffix("+halving")
     source: Any = {"random": RandomOrder, "tpe": Tpe, "ordered": CheapOrder}[drawing](seed)
     return Halving(source) if name.endswith("+halving") else Plain(source)
@@ -57,32 +51,11 @@ def strategy_of(name: str, *, seed: int) -> Strategy:
 
 def rungs_of(name: str, samples: int) -> tuple[int, ...]:
     """How many samples a prompt gets at each rung, `samples` in all."""
-    if not (name.endswith("+halving") or name == "neighbours") or samples < 4:
+    if not name.endswith("+halving") or samples < 4:
         return (samples,)
     first = max(samples // 8, 1)
     second = max(3 * samples // 8, first + 1)
     return (first, second - first, samples - second)
-
-
-class Neighbours:
-    """Thompson sampling on what candidates' own and their neighbours' completions let expect."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = np.random.default_rng(seed % 2**64)
-
-    def ask(self, ledger: Ledger, room: Sequence[int]) -> tuple[int, list[int]]:
-        hits, misses = ledger.expected()
-        drawn = self._random.beta(hits, misses)
-        drawn[ledger.rung >= len(ledger.rungs)] = -1.0
-        for candidate in np.flatnonzero(drawn >= 0):
-            if not room[ledger.rung[candidate]]:
-                drawn[candidate] = -1.0
-        order = np.argsort(-drawn, kind="stable")[: int((drawn >= 0).sum())]
-        if not len(order):
-            return 0, []
-        rung = int(ledger.rung[order[0]])
-        among = order[: room[rung]]  # what would not be drawn together is not taken to fill a batch
-        return rung, [int(one) for one in among if ledger.rung[one] == rung]
 
 
 class Source(Protocol):
@@ -111,18 +84,22 @@ class RandomOrder:
 
 
 class CheapOrder(RandomOrder):
-    """Candidates in the order of what a cheap look says of them, with random ones between."""
+    """By turns the most promising candidate by each cheap look, and a random one: looks tell little, and differ."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self._drawn = 0
 
     def draw(self, ledger: Ledger, fresh: np.ndarray) -> int:
+        looks = ledger.space.cheap.shape[1]
+        look = self._drawn % (looks + 1)
         self._drawn += 1
-        cheap = np.nan_to_num(ledger.space.cheap[fresh], nan=-np.inf)
-        if self._drawn % _ONE_IN_RANDOM == 0 or not np.isfinite(cheap).any():
+        if look == looks:
             return super().draw(ledger, fresh)
-        return int(fresh[np.argmax(cheap)])
+        promising = np.nan_to_num(ledger.space.cheap[fresh, look], nan=-np.inf)
+        if not np.isfinite(promising).any():
+            return super().draw(ledger, fresh)
+        return int(fresh[np.argmax(promising)])
 
 
 class Tpe(RandomOrder):
