@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ORDER = "demo models steering engine measures figures reports analysis runs experiments explorer cli".split()
+ORDER = "demo models steering engine measures figures reports analysis runs experiments explorer providers cli".split()
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,8 @@ def _block(injection: Injection) -> int:
     require_everywhere(vector, _TOOL)
     if injection.gate is not None:
         raise SteerlensError(f"{_TOOL} has no gates; leave the gate {injection.gate.title!r:.120} out")
+    if injection.ramp is not None:
+        raise SteerlensError(f"{_TOOL} is as strong everywhere; leave the {injection.ramp.title} out")
     return block_before(vector, _TOOL)
 
 

@@ -20,6 +20,7 @@ from steerlens.errors import SteerlensError, first_line
 from steerlens.models import ModelStamp
 from steerlens.steering.conditions import Condition, Injection, Steering, as_condition
 from steerlens.steering.placement import Placement
+from steerlens.steering.ramps import Ramp
 from steerlens.steering.vectors import SteeringVector
 from steerlens.whole_files import write_whole
 
@@ -33,7 +34,7 @@ def save_torch(steering: Steering, path: str | Path, *, placement: Placement | N
 
     `torch.load(path, weights_only=True)` gives a dictionary of plain data and tensors: `"format"`, `"label"`, and
     `"injections"`, each with its `vector` (`values` [pos width] as they are added, coefficient included, `layer`,
-    `site`, `heads`, `stamp` of the model), `placement`, `operation`, `value` and `mean`.
+    `site`, `heads`, `stamp` of the model), `placement`, `operation`, `value`, `mean` and `ramp`.
 
     Args:
         steering: a vector, an injection, a tuple of these, or a Condition.
@@ -56,6 +57,7 @@ def save_torch(steering: Steering, path: str | Path, *, placement: Placement | N
                 "placement": one.placement,
                 "operation": one.operation,
                 "value": one.value,
+                "ramp": None if one.ramp is None else {"points": list(one.ramp.points), "over": one.ramp.over},
                 "mean": None if one.mean is None else _plain(one.mean),
             }
             for one in condition.injections
@@ -83,6 +85,7 @@ def load_torch(path: str | Path) -> Condition:
                 one["operation"],
                 one["value"],
                 None if one["mean"] is None else _vector(one["mean"]),
+                ramp=None if one["ramp"] is None else Ramp(one["ramp"]["points"], one["ramp"]["over"]),
             )
             for one in record["injections"]
         )

@@ -143,11 +143,17 @@ def test_generation_says_what_generate_says(architecture: str, kind: str, placem
     assert "generate" not in vars(hf)
 
 
+def test_ramps(case: Case) -> None:
+    one = sl.Injection(raw_vector(case.model), "all", ramp=sl.Ramp([0, 2]))
+    with sl.attach(case.hf, one):
+        same(bare(case.hf, **padded()), ours(case.model, one))
+
+
 def test_a_file_carries_the_condition(any_model: Any, tmp_path: Path) -> None:
     mean = sl.SteeringVector(torch.ones(1, D), 1, stamp(any_model), source={"method": "mean", "of": ["a", "b"]})
     condition = sl.Condition(
         (
-            sl.Injection(3 * raw_vector(any_model, span=2), "front"),
+            sl.Injection(3 * raw_vector(any_model, span=2), "front", ramp=sl.Ramp([0.5, 2])),
             sl.Injection(raw_vector(any_model, "attn_out"), "all", "clamp", 2.0),
             sl.Injection(raw_vector(any_model, seed=1).on("all"), None, "affine", mean=mean),
         ),
@@ -160,6 +166,7 @@ def test_a_file_carries_the_condition(any_model: Any, tmp_path: Path) -> None:
     back = sl.load_torch(path)
     for one, other in zip(back.injections, condition.injections, strict=True):
         assert (one.placement, one.operation, one.value) == (other.placement, other.operation, other.value)
+        assert one.ramp == other.ramp
         assert one.vector.describe() == other.vector.describe()
         assert one.vector.model == other.vector.model
     hf = plain_model("gpt2")

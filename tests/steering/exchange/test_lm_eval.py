@@ -135,6 +135,7 @@ def test_what_it_cannot_do_is_refused(any_model: Any, tmp_path: Path) -> None:
         (vector(any_model, site="mlp_out"), "not to mlp_out"),
         (sl.Injection(one, operation="add_keep_norm"), "cannot 'add_keep_norm'"),
         ((one, sl.Injection(vector(any_model, centred=True), operation="ablate")), "would be added to and clamped"),
+        (sl.Injection(one, ramp=sl.Ramp([0, 1])), "is as strong everywhere"),
         (sl.Injection(one, gate=sl.Gate(one, above=0.0)), "has no gates"),
         (None, "no vector to save"),
     ):
