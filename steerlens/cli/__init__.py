@@ -55,7 +55,6 @@ def about(
 
 def main() -> None:
     """Run the command line; bad input prints one line and exits with 2, an interruption with 130."""
-    choose_waiting()
     console.prepare()
     outputs.written.clear()
     code = _code()
@@ -66,6 +65,7 @@ def main() -> None:
 def _code() -> int:
     """The exit code of the command that was typed, after all that it has to say."""
     try:
+        choose_waiting()  # before any command imports torch
         # typer turns an interruption of a command into exit code 130, without a word.
         code = int(app(standalone_mode=False, prog_name="steerlens") or 0)
         return _interrupted() if code == 130 else code

@@ -108,6 +108,18 @@ def test_what_nobody_foresaw_is_one_line_unless_the_traceback_is_asked_for(typed
         typed("steer", "Love")
 
 
+def test_an_interruption_before_the_command_begins_is_one_line_too(typed, monkeypatch, capsys) -> None:
+    def stopped(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setattr("steerlens.cli.waiting.time.sleep", stopped)
+    monkeypatch.setattr("steerlens.cli.waiting._ticks", lambda: (0, 0))
+    assert typed("steer", "Love") == 130
+    assert capsys.readouterr().err == "steerlens: interrupted; nothing was written\n"
+
+
 def test_an_interruption_says_what_is_kept(typed: Callable[..., int], monkeypatch, tmp_path: Path, capsys) -> None:
     from steerlens.experiments import suite
 
