@@ -58,7 +58,8 @@ def _sections(page: Page) -> Iterator[str]:
         yield f'<section id=figures aria-label="Figures">{drawn}</section>'
     if page.completions:
         body = "".join(_completions(one) for one in page.completions)
-        yield f"<section id=completions><h2>Completions</h2><div class=wide>{body}</div></section>"
+        wide = f"<div class=wide tabindex=0 role=region aria-label=Completions>{body}</div>"
+        yield f"<section id=completions><h2>Completions</h2>{wide}</section>"
     if page.tables:
         drawn = "".join(_table(caption, frame) for caption, frame in page.tables.items())
         yield f"<section id=numbers><h2>Numbers</h2>{drawn}</section>"
@@ -83,7 +84,8 @@ def _figure(index: int, caption: str, figure: go.Figure) -> str:
     words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     name = html.escape(caption or figure.layout.title.text or f"figure {index + 1}", quote=True)
     return (
-        f'<figure><div class=plot id="figure-{index}" role=img aria-label="{name}" style="min-height:{height}px"></div>'
+        f'<figure><div class=plot id="figure-{index}" role=group aria-label="{name}" style="min-height:{height}px">'
+        "</div>"
         f'<script type="application/json" data-figure="figure-{index}">{data}</script>{words}</figure>'
     )
 

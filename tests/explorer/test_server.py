@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import http.client
 import json
 import os
@@ -11,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from tornado.websocket import websocket_connect
 from steerlens.explorer.models import Models
 from steerlens.explorer.server import Server
 from steerlens.explorer.widget import first_view
+from tests.explorer.serving import served
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,25 +35,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def server(demo: Any) -> Iterator[Server]:
     pair, ends = ("Love", "Hate"), (-20, 20)
     view, ends = first_view(demo, pair, "I hate you because", 2, 5.0, "front", "love, hate", ends, False)
-    made = Server(Models(demo), view, ends)
-    ready, loop = threading.Event(), []
-
-    async def serve() -> None:
-        loop.append((asyncio.get_running_loop(), asyncio.current_task()))
-        await made._serve(ready.set)
-
-    thread = threading.Thread(target=lambda: asyncio.run(_until_cancelled(serve())), daemon=True)
-    thread.start()
-    assert ready.wait(30)
-    yield made
-    loop[0][0].call_soon_threadsafe(loop[0][1].cancel)
-    thread.join(30)
-    made.close()
-
-
-async def _until_cancelled(work: Any) -> None:
-    with contextlib.suppress(asyncio.CancelledError):
-        await work
+    with served(Server(Models(demo), view, ends)) as made:
+        yield made
 
 
 def asked(

@@ -20,10 +20,13 @@ function library(model) {
   return self.steerlensPlotly;
 }
 
+const FOCUSED = ["input", "select", "button", "summary"];
 let made = 0; // elements that need an id, over all explorers of the page
 
 function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
+  // JupyterLab would take the arrow keys from the sliders: it looks for this on what has the focus.
+  if (FOCUSED.includes(tag) || "tabindex" in attributes) element.dataset.lmSuppressShortcuts = "true";
   for (const [name, value] of Object.entries(attributes)) {
     if (name === "on") for (const [event, act] of Object.entries(value)) element.addEventListener(event, act);
     else if (value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
@@ -242,7 +245,6 @@ function render({ model, el }) {
   const row = (...names) => h("div", { class: "sl-row" }, ...names.map((name) => all[name].element));
 
   el.classList.add("steerlens-explorer");
-  el.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrow keys from the sliders
   el.append(
     row("model", "method", "contrast", "positive", "negative"),
     row("prompt", "chat", "system"),
