@@ -90,7 +90,7 @@ def searched(place: Path) -> str:
         progress=False,
     )
     assert found.confirmed is not None
-    tables = [found.frame, found.candidates, found.completions, found.confirmed.completions]
+    tables = [found.frame, found.candidates, found.completions, found.confirmed.frame]
     text = "".join(table.to_csv(index=False) for table in tables)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -97,8 +97,8 @@ def searched(model: sl.HookedModel, topic: str, asked: argparse.Namespace) -> di
         "tokens": int(found.frame["spent"].iloc[-1]),
         "minutes": round((time.monotonic() - started) / 60, 1),
         "verdict": found.confirmed.verdict,
-        "why": found.confirmed.why,
-        "held out": found.confirmed.frame[told].round(3).to_dict("records"),
+        "why": str(found.confirmed.row["why"]),
+        "held out": found.confirmed.table[told].round(3).to_dict("records"),
     }
 
 

@@ -4,50 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import pandas as pd
-
-from steerlens.measures.damage import effects
-from steerlens.measures.metrics import Metric
-from steerlens.measures.verdicts import verdicts
+from steerlens.runs.confirming import Confirmation
 from steerlens.runs.search_sampling import Sampler, completed, seed_of
 from steerlens.runs.search_space import Candidate
 from steerlens.steering import Condition, random_like
 from steerlens.steering.prompting import Prompting
 from steerlens.steering.prompts import Prompt
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Confirmation:
-    """What the best setting of a search does on prompts and samples that took no part in the choice.
-
-    Attributes:
-        completions: one row per completion, roles "unsteered", "steered", "random" (and "prompting").
-        frame: one row per condition: the columns of `Sweep.effects` (effect, surprise, success with 95 % intervals).
-        verdict, why: in words, as `Sweep.verdicts` gives them.
-        note: "" or why the prompts are not held out.
-    """
-
-    completions: pd.DataFrame
-    frame: pd.DataFrame
-    verdict: str
-    why: str
-    note: str
-
-    def row(self, role: str) -> pd.Series | None:
-        """The row of a role; None without one."""
-        rows = self.frame[self.frame["role"] == role]
-        return rows.iloc[0] if len(rows) else None
-
-    def __repr__(self) -> str:
-        told = [
-            f"{role} {row['success']:.0%} ({row['success_low']:.0%} to {row['success_high']:.0%})"
-            for role in ("steered", "unsteered", "random", "prompting")
-            if (row := self.row(role)) is not None
-        ]
-        where = "one prompt, not held out" if self.note else f"{self.completions['prompt'].nunique()} held-out prompts"
-        return f"Confirmation({where}, on topic and fluent: {', '.join(told)}; {self.verdict})"
 
 
 def confirmed_on(
@@ -80,11 +43,14 @@ def confirmed_on(
         store=sampler.store,
         batch_size=sampler.batch_size,
     )
-    return judged_on(frame, goal, margin=margin, note=note)
-
-
-def judged_on(frame: pd.DataFrame, goal: Metric, *, margin: float, note: str) -> Confirmation:
-    """Completions with their roles as a confirmation."""
-    said = verdicts(frame, goal.column, goal.kind, margin=margin, better=goal.better).iloc[0]
-    table = effects(frame, goal.column, goal.kind, margin=margin, better=goal.better).drop(columns=["front", "knee"])
-    return Confirmation(frame, table, str(said["verdict"]), str(said["why"]), note)
+    several = "prompt" if len(prompts) == 1 else "prompts"
+    settings = {
+        "condition": best.label,
+        "chosen on": f"{len(sampler.prompts)} prompts × up to {sampler.sampling.n} samples",
+        "confirmed on": f"{len(prompts)} {several} × {n} samples, seed {seed}" + (f" ({note})" if note else ""),
+        **{key: value for key, value in sampler.settings.items() if key not in ("prompts", "held_out")},
+        "prompts": [prompt.text for prompt in prompts],
+        "n": n,
+        "seed": seed,
+    }
+    return Confirmation(frame, goal, margin, settings)

@@ -10,7 +10,7 @@ import pandas as pd
 from steerlens.figures import completions_side_by_side
 from steerlens.measures.metrics import Metric
 from steerlens.reports.page import Completions, Headline, Page
-from steerlens.runs.search_confirmation import Confirmation
+from steerlens.runs.confirming import Confirmation
 from steerlens.runs.search_space import Candidate
 
 if TYPE_CHECKING:
@@ -48,15 +48,13 @@ def search_page(
     shown = shown[shown["condition"].isin([-1, chosen])]
     tables: dict[str, pd.DataFrame] = {}
     if confirmed is not None:
-        for role, name in {**_ROLES, "prompting": "prompting"}.items():
-            row = confirmed.row(role)
-            if row is not None:
-                limits = f"{row['success_low']:.1%} to {row['success_high']:.1%}; {row['effect']:.1%} on topic"
-                headlines.append(Headline(name, f"{row['success']:.1%}", limits))
-        shown = confirmed.completions[confirmed.completions["role"].isin(["unsteered", "steered"])]
+        for _, row in confirmed.table.iterrows():
+            limits = f"{row['success_low']:.1%} to {row['success_high']:.1%}; {row['effect']:.1%} on topic"
+            headlines.append(Headline(_ROLES.get(row["role"], row["role"]), f"{row['success']:.1%}", limits))
+        shown = confirmed.frame[confirmed.frame["role"].isin(["unsteered", "steered"])]
         told = ["role", "n", "effect", "success", "success_low", "success_high", "surprise", "fluent", "repetition"]
-        caption = confirmed.note or "New samples of prompts that took no part in the choice"
-        tables[f"The best setting and its controls. {caption}; 95 % intervals"] = confirmed.frame[told]
+        caption = f"The best setting and its controls on {confirmed.settings['confirmed on']}; 95 % intervals"
+        tables[caption] = confirmed.table[told]
     names = ["layer", "placement", "operation", "strength", "coeff", "n", "effect", "success", "surprise", "direction"]
     tables["The front: settings that no other beats in effect and surprise"] = front[[*names, "knee"]]
     every = candidates.sort_values("success", ascending=False, ignore_index=True)

@@ -12,7 +12,7 @@ from steerlens.arguments import text
 from steerlens.measures.damage import front_and_knee
 from steerlens.measures.metrics import Metric
 from steerlens.measures.summaries import subject
-from steerlens.runs.search_confirmation import Confirmation
+from steerlens.runs.confirming import Confirmation
 from steerlens.runs.search_space import Candidate
 from steerlens.steering import Condition
 
@@ -112,7 +112,12 @@ class Search:
             f"  when chosen: {best['success']:.0%} of {best['n']} on topic and fluent",
         ]
         if self.confirmed is not None:
-            lines.append(f"  {self.confirmed!r}")
-        if self.note:
+            told = [
+                f"{row.role} {row.success:.0%} ({row.success_low:.0%} to {row.success_high:.0%})"
+                for row in self.confirmed.table.itertuples()
+            ]
+            lines.append(f"  confirmed on {self.confirmed.settings['confirmed on']}:")
+            lines.append(f"    on topic and fluent: {', '.join(told)}; {self.confirmed.verdict}")
+        elif self.note:
             lines.append(f"  {self.note}")
         return "\n".join(lines) + ")"

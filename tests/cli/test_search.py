@@ -15,7 +15,7 @@ def test_a_search_writes_its_files_and_says_what_it_found(typed: Callable[..., i
     files = ["--out", str(page), "--csv", str(table), "--store", str(store)]
     assert typed("search", " weddings", *QUICK, *files) == 0
     out = capsys.readouterr().out
-    assert "best: " in out and "on topic and fluent" in out and "2 held-out prompts" in out
+    assert "best: " in out and "on topic and fluent" in out and "confirmed on 2 prompts" in out
     assert page.stat().st_size > 1_000_000 and store.exists()
     rows = table.read_text(encoding="utf-8").splitlines()
     assert len(rows) > 1 and not any(prompt in row for row in rows for prompt in PROMPTS[-2:])

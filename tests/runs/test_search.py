@@ -67,13 +67,13 @@ def test_a_candidates_samples_are_those_of_generate(found, model) -> None:
 
 def test_the_best_setting_is_confirmed_on_prompts_of_its_own(found) -> None:
     told = found.confirmed
-    assert set(told.completions["prompt"]) == {PROMPTS[2]}
+    assert set(told.frame["prompt"]) == {PROMPTS[2]}
     assert set(found.completions["prompt"]) == set(PROMPTS[:2])
     assert (
-        told.frame["role"].tolist() == ["unsteered", "steered", "random", "prompting"] and (told.frame["n"] == 3).all()
+        sorted(told.table["role"]) == ["prompting", "random", "steered", "unsteered"] and (told.table["n"] == 3).all()
     )
     vector = found.candidate.injection.vector
-    assert told.frame["coeff"].tolist()[1] == vector.coeff
+    assert told.table.set_index("role").loc["steered", "coeff"] == vector.coeff
     assert found.best.layer == vector.layer and "on topic and fluent" in repr(found)
 
 
@@ -106,8 +106,8 @@ def test_it_resumes_from_its_storage(model, vectors, tmp_path: Path) -> None:
 def test_one_prompt_says_that_nothing_is_held_out(model, vectors) -> None:
     found = sl.search(model, vectors, PROMPTS[0], budget=200, **FEW)
     assert found.note.startswith("no held-out prompts") and found.note in repr(found)
-    assert set(found.confirmed.completions["prompt"]) == {PROMPTS[0]}
-    assert not set(found.confirmed.completions["seed"]) & set(found.completions["seed"])
+    assert set(found.confirmed.frame["prompt"]) == {PROMPTS[0]}
+    assert not set(found.confirmed.frame["seed"]) & set(found.completions["seed"])
 
 
 @pytest.mark.parametrize("strategy", ["random", "random+halving", "ordered+halving", "tpe", "tpe+halving"])
