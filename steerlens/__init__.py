@@ -58,6 +58,8 @@ _HOMES = {
     "generate": "steerlens.engine",
     "next_token_logits": "steerlens.engine",
     "score": "steerlens.engine",
+    "Comparison": "steerlens.runs.compared",
+    "compare": "steerlens.runs.compare",
     "Confirmation": "steerlens.runs.confirming",
     "Sweep": "steerlens.runs.swept",
     "sweep": "steerlens.runs.sweep",
@@ -81,6 +83,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "Condition",
     "Confirmation",
     "ContrastSet",
@@ -99,6 +102,7 @@ __all__ = [
     "__version__",
     "actadd",
     "attach",
+    "compare",
     "dimension_effect",
     "directions",
     "experiments",
@@ -162,6 +166,8 @@ if TYPE_CHECKING:
     from steerlens.figures import side_by_side
     from steerlens.measures import metrics
     from steerlens.models import HookedModel, load_model
+    from steerlens.runs.compare import compare
+    from steerlens.runs.compared import Comparison
     from steerlens.runs.confirming import Confirmation
     from steerlens.runs.search import search
     from steerlens.runs.search_result import Search

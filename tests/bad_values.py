@@ -282,6 +282,8 @@ EXCUSED = {
     "experiments": "a module, whose functions tests/experiments call",
     "SteerlensError": "the error itself",
     "Sweep": "made by sweep; its methods are walked",
+    "Comparison": "made by compare; its methods: tests/runs/test_compare.py",
+    "compare": "searches for every method: tests/runs/test_compare.py",
     "Search": "made by search; its methods are walked",
     "Confirmation": "made by Sweep.confirm; its methods are walked",
 }

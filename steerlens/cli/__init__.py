@@ -10,6 +10,7 @@ import typer
 
 from steerlens import __version__
 from steerlens.cli import console, outputs
+from steerlens.cli.compare import compare
 from steerlens.cli.demo import demo
 from steerlens.cli.explore import explore
 from steerlens.cli.get import get
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (steer, sweep, search, demo, explore, reproduce, get):
+for command in (steer, sweep, compare, search, demo, explore, reproduce, get):
     app.command()(spread(command))
 
 # typer has its own copy of click in newer versions.

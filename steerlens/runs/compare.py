@@ -1,0 +1,188 @@
+"""`compare`: methods of steering against each other and against words, each at its own best and at equal damage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal, Unpack
+
+import pandas as pd
+
+from steerlens.analysis.strengths import solve_strengths
+from steerlens.arguments import finite_number, listed, shown, whole_number
+from steerlens.engine import Sampling, generate
+from steerlens.engine.sampling_settings import SamplingOptions, chosen_sampling, shows_sampling_options
+from steerlens.errors import SteerlensError
+from steerlens.measures.damage import MARGIN
+from steerlens.measures.measuring import check_metrics, measure_completions
+from steerlens.measures.metrics import Metric
+from steerlens.models import HookedModel, require_model, run_settings
+from steerlens.runs.compared import Comparison
+from steerlens.runs.controls import words_of
+from steerlens.runs.methods import Method, vectors_by_method
+from steerlens.runs.search import search
+from steerlens.runs.search_space import STRENGTHS
+from steerlens.steering import Condition, ContrastSet, Injection, PromptPair, Steering, SteeringVector, random_like
+from steerlens.steering.extraction.token_choice import Token
+from steerlens.steering.prompting import Prompting, prompted
+from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
+from steerlens.steering.strengths import Strength, iso_surprise
+
+DEFAULT_SAMPLING = Sampling(n=16)
+
+
+@shows_sampling_options(DEFAULT_SAMPLING)
+def compare(
+    model: HookedModel,
+    contrast: ContrastSet | PromptPair | Sequence[PromptPair],
+    prompts: PromptLike | Sequence[PromptLike],
+    *,
+    goal: Metric,
+    methods: Literal["all"] | Sequence[Method] | Mapping[str, Sequence[SteeringVector]] = "all",
+    baselines: Sequence[Literal["random", "prompting"] | Prompting] = ("prompting", "random"),
+    held_out: PromptLike | Sequence[PromptLike] | None = None,
+    budget: int = 20_000,
+    damage: float = 0.5,
+    confirm: int = 20,
+    layers: Sequence[int] | Literal["all"] = "all",
+    token: Token = "last",
+    strengths: Sequence[Strength] = STRENGTHS,
+    margin: float = MARGIN,
+    sampling: Sampling | None = None,
+    batch_size: int | None = None,
+    progress: bool | None = None,
+    **options: Unpack[SamplingOptions],
+) -> Comparison:
+    """Each method at the best setting that `search` finds for it with the same number of tokens, and at equal damage.
+
+    The figures are those of held-out prompts and fresh samples, under the same decoding, seeds and goal for all:
+    unsteered, each method, a random vector of its norm beside it, and prompting.
+
+    Args:
+        contrast: a ContrastSet (mean difference, PCA, probe, LDA), or a PromptPair or several (ActAdd).
+        prompts: to choose settings on. Of several, the last third is held out, unless `held_out` is given.
+        goal: a metric that is a share, such as `sl.metrics.words("weddings")`.
+        methods: `"all"` that the contrast is enough for; some of "actadd", "mean_difference", "pca", "probe", "lda";
+            or vectors by the name of their method.
+        baselines: `"random"`, `"prompting"` (the positive side of a pair in words), or a `Prompting`.
+        budget: tokens to search with, for each method.
+        damage: at equal damage every method is scaled to be so many nats per token more surprising than unsteered
+            text, at its own best layer and place (`iso_surprise`); it must be within `margin` to count as fluent.
+        confirm: completions of each held-out prompt.
+        layers, token: of the vectors, as of `mean_difference`.
+        strengths: the scale to search; see `search`.
+        margin, sampling, n, max_new_tokens, …, batch_size, progress: as of `search`.
+
+    Raises:
+        SteerlensError: no method that the contrast is enough for; one prompt is no error: nothing is held out then, and
+            the result says so; what `search` and `generate` raise.
+    """
+    require_model(model)
+    (goal,) = check_metrics(goal)
+    sampling = chosen_sampling(sampling, options, default=DEFAULT_SAMPLING)
+    damage, margin = finite_number("damage", damage, above=0), finite_number("margin", margin)
+    confirm = whole_number("confirm", confirm, least=1)
+    chosen, other, notes = _divided(model, prompts, held_out)
+    vectors, left_out = vectors_by_method(model, contrast, methods, layers=layers, token=token)
+    told, random = _baselines(model, baselines, contrast, [*chosen, *other], sampling, notes)
+    found = {
+        name: search(
+            model, {name: list(one)}, chosen, goal=goal, budget=budget, strengths=strengths, margin=margin,
+            held_out=other or None, confirm=0, sampling=sampling, batch_size=batch_size, progress=progress,
+        )
+        for name, one in vectors.items()
+    }  # fmt: skip
+    best = {name: one.candidate.injection for name, one in found.items()}
+    cells = [(name, "best", injection) for name, injection in best.items()]
+    for name, injection in best.items():
+        one = solve_strengths(model, injection, chosen, iso_surprise(damage), batch_size=batch_size).iloc[0]
+        if not one["found"]:
+            notes.append(f"{name} at equal damage: {one['why']}")
+        scaled = replace(injection, vector=float(one["coeff"]) * injection.vector)
+        cells.append((name, "equal damage", scaled))
+    fresh = replace(sampling, n=confirm, seed=sampling.seed + (1 if sampling.seed < 2**62 else -1))
+    frame = _completed(model, other or chosen, cells, told, random, fresh, batch_size=batch_size, progress=progress)
+    measure_completions(frame, (goal,))
+    settings = {
+        "what": str(contrast) if isinstance(contrast, PromptPair) else getattr(contrast, "name", "several pairs"),
+        "goal": goal.name,
+        "methods": list(found),
+        "left out": left_out,
+        "budget": budget,
+        "tokens": {name: int(one.frame["spent"].iloc[-1]) for name, one in found.items()},
+        "damage": damage,
+        "margin": margin,
+        "chosen on": f"{len(chosen)} prompts, {budget:,} tokens for each method",
+        "confirmed on": f"{len(other) or len(chosen)} prompts × {confirm} samples, seed {fresh.seed}",
+        "prompts": [prompt.text for prompt in chosen],
+        "held_out": [prompt.text for prompt in other],
+        **asdict(fresh),
+        **run_settings(model),
+    }
+    return Comparison(frame, goal, margin, found, (*notes, *left_out), settings)
+
+
+def _divided(model: HookedModel, prompts: Any, held_out: Any) -> tuple[list[Prompt], list[Prompt], list[str]]:
+    """The prompts to choose on and those to confirm on; what is to be said where there are none of these."""
+    given = list({prompt.ids: prompt for prompt in read_prompts(model, prompts)}.values())
+    if held_out is not None:
+        other = list({prompt.ids: prompt for prompt in read_prompts(model, held_out)}.values())
+        if {prompt.ids for prompt in given} & {prompt.ids for prompt in other}:
+            raise SteerlensError("held_out has a prompt that settings are chosen on; give others")
+        return given, other, []
+    if len(given) == 1:
+        return given, [], ["one prompt: nothing is held out, and the figures are of fresh samples of it"]
+    count = max(len(given) // 3, 1)
+    return given[:-count], given[-count:], []
+
+
+def _baselines(
+    model: HookedModel, baselines: object, contrast: Any, prompts: list[Prompt], sampling: Sampling, notes: list[str]
+) -> tuple[list[Prompting], bool]:
+    """What is said in words, and whether random vectors are run."""
+    asked = listed("baselines", baselines, of="'random', 'prompting' or words")
+    words = [one for one in asked if isinstance(one, Prompting)]
+    for one in asked:
+        if not isinstance(one, Prompting) and one not in ("random", "prompting"):
+            raise SteerlensError(f"baselines holds {shown(one)}; use 'random', 'prompting' or sl.Prompting('…')")
+    if "prompting" in asked and not words:
+        try:
+            words = [words_of(contrast, [])]
+        except SteerlensError as error:
+            notes.append(f"no prompting: {error}".replace("controls=", "baselines="))
+    for one in words:
+        prompted(model, prompts, one, max_new_tokens=sampling.max_new_tokens)
+    return words, "random" in asked
+
+
+def _completed(
+    model: HookedModel,
+    prompts: list[Prompt],
+    cells: Sequence[tuple[str, str, Injection]],
+    told: Sequence[Prompting],
+    random: bool,
+    sampling: Sampling,
+    *,
+    batch_size: int | None,
+    progress: bool | None,
+) -> pd.DataFrame:
+    """The completions of everything that is compared, with columns role, method and setting."""
+    plan: list[tuple[str, str, str, Condition]] = [("unsteered", "", "", Condition())]
+    plan += [("steered", name, setting, Condition((one,))) for name, setting, one in cells]
+    if random:
+        for name, setting, one in cells:
+            noise = replace(one, vector=random_like(one.vector, seed=sampling.seed))
+            plan.append(("random", name, setting, Condition((noise,))))
+    plan += [("prompting", one.title, "", Condition(prompting=one)) for one in told]
+    frame = generate(
+        model,
+        prompts,
+        list[Steering]([condition for *_, condition in plan]),
+        sampling=sampling,
+        surprise=True,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    for place, name in enumerate(("role", "method", "setting")):
+        frame.insert(2 + place, name, frame["condition"].map({number: one[place] for number, one in enumerate(plan)}))
+    return frame
