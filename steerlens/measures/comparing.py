@@ -29,7 +29,8 @@ def compared_methods(frame: pd.DataFrame, metric: Metric, *, margin: float = MAR
     table = effects(frame, metric.column, metric.kind, margin=margin, better=metric.better)
     named = frame.drop_duplicates("condition").set_index("condition")[["method", "setting"]]
     table = table.drop(columns=["front", "knee"]).join(named, on="condition")
-    said, beside = [], {}
+    said: list[pd.DataFrame] = []
+    beside: dict[tuple[str, str], float] = {}
     for setting in ("best", "equal damage"):
         mine = frame[(frame["setting"] == setting) | (frame["setting"] == "")]
         if not (mine["role"] == "steered").any():

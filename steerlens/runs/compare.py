@@ -21,7 +21,7 @@ from steerlens.runs.compared import Comparison
 from steerlens.runs.controls import words_of
 from steerlens.runs.methods import Method, vectors_by_method
 from steerlens.runs.search import search
-from steerlens.runs.search_space import STRENGTHS
+from steerlens.runs.search_space import STRENGTHS, Direction
 from steerlens.steering import Condition, ContrastSet, Injection, PromptPair, Steering, SteeringVector, random_like
 from steerlens.steering.extraction.token_choice import Token
 from steerlens.steering.prompting import Prompting, prompted
@@ -87,7 +87,7 @@ def compare(
     told, random = _baselines(model, baselines, contrast, [*chosen, *other], sampling, notes)
     found = {
         name: search(
-            model, {name: list(one)}, chosen, goal=goal, budget=budget, strengths=strengths, margin=margin,
+            model, _named(name, one), chosen, goal=goal, budget=budget, strengths=strengths, margin=margin,
             held_out=other or None, confirm=0, sampling=sampling, batch_size=batch_size, progress=progress,
         )
         for name, one in vectors.items()
@@ -120,6 +120,10 @@ def compare(
         **run_settings(model),
     }
     return Comparison(frame, goal, margin, found, (*notes, *left_out), settings)
+
+
+def _named(name: str, vectors: Sequence[SteeringVector]) -> dict[str, Direction]:
+    return {name: list(vectors)}
 
 
 def _divided(model: HookedModel, prompts: Any, held_out: Any) -> tuple[list[Prompt], list[Prompt], list[str]]:
