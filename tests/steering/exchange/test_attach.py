@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -246,3 +247,13 @@ def test_what_does_not_belong_is_refused(any_model: Any) -> None:
         bare(hf, **padded())
     with pytest.raises(sl.SteerlensError, match=r"needs an attention_mask of \[batch pos\]"), sl.attach(hf, vector):
         bare(hf, input_ids=torch.tensor([ROWS[0]]), attention_mask=torch.ones(1, 1, 7, 7))
+
+
+@pytest.mark.parametrize("kind", [PROCESSED, RAW])
+def test_vectors_of_live_models_are_known_by_their_embedding(kind: str) -> None:
+    """Where it is not known which weights a model was made from, entries of its embedding tell, centred or not."""
+    vector = raw_vector(loaded("gpt2", kind))
+    unknown = replace(vector, model=replace(vector.model, origin=None))
+    sl.attach(plain_model("gpt2"), unknown).remove()
+    with pytest.raises(sl.SteerlensError, match="the weights differ"):
+        sl.attach(reference.tiny_model("gpt2", vocab=VOCAB, seed=1), unknown)
