@@ -6,6 +6,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from steerlens.figures.cell_output import cell_output, current_cell
+
 CONFIG: dict[str, Any] = {
     "displaylogo": False,
     "showSendToCloud": False,  # plotly.js 3 has "Share chart…" by default, which uploads to Plotly Cloud
@@ -34,7 +36,11 @@ class Figure(go.Figure):
     def _ipython_display_(self) -> None:
         import plotly.io as pio
 
-        if pio.renderers.render_on_display and pio.renderers.default:
+        if pio.renderers.default == "plotly_mimetype":  # in a kernel, where nobody has chosen another
+            from IPython.display import display
+
+            display(cell_output(self, CONFIG, cell=current_cell()), raw=True)
+        elif pio.renderers.render_on_display and pio.renderers.default:
             self.show()
         else:
             print(repr(self))
