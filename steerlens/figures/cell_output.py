@@ -60,7 +60,7 @@ def current_cell() -> str:
     from IPython import get_ipython
 
     shell = get_ipython()
-    metadata = getattr(shell, "get_parent", dict)().get("metadata", {}) if shell else {}
+    metadata: dict[str, Any] = shell.get_parent().get("metadata", {}) if hasattr(shell, "get_parent") else {}
     found = metadata.get("cellId") or getattr(shell, "execution_count", 0)
     return "".join(letter for letter in str(found) if letter.isalnum())
 
