@@ -128,7 +128,7 @@ def reproduce(
         started = time.perf_counter()
         try:
             result = experiment.run(model, **arguments, store=place / f"{name}.sqlite", progress=progress)
-            result.save(place, command=command)
+            result.save(place, command=command, index="index.html")
             results[name] = result
             for one in result.headlines():
                 tell(f"    {one.label}: {one.value}{f' ({one.note})' if one.note else ''}")
@@ -150,6 +150,11 @@ def _chosen(names: str | Sequence[str]) -> list[str]:
         if name not in EXPERIMENTS:
             raise SteerlensError(f"there is no experiment {name!r}; use 'all' or some of {', '.join(EXPERIMENTS)}")
     return wanted
+
+
+def _sentence(title: str) -> str:
+    """A title as a caption: a question ends as it is."""
+    return title if title.endswith(("?", ".")) else f"{title}."
 
 
 def _write_page(
@@ -187,7 +192,7 @@ def _write_page(
             *(Headline(f"{name}: {one.label}", one.value, one.note) for name, one in firsts.items()),
         ],
         links={result.title: f"{name}.html" for name, result in results.items()},
-        figures={f"{result.title}.": result.plot() for result in results.values()},
+        figures={_sentence(result.title): result.plot() for result in results.values()},
         tables=tables,
         settings={**settings, "quick": quick},
         command=command,

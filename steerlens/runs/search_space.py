@@ -48,7 +48,7 @@ class Candidate:
         injection: ready to use, the coefficient in its vector.
         strength: what the coefficient comes to.
         kl: next-token KL of steering at this setting, mean over the prompts (nats); NaN if it was not looked at.
-        shift: how much likelier the goal's words are as the next token (nats, logarithm of their joint probability).
+        shift: by how much the log-probability of the goal's words, taken together, rises as the next token (nats).
     """
 
     direction: str

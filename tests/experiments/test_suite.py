@@ -36,8 +36,10 @@ def test_every_experiment_has_its_page_and_all_have_one(demo: Any, tiny: None, t
     assert list(done.results) == ["topic", "overhead"] and not done.failures
     assert done.page == tmp_path / "out" / "index.html"
     page = done.page.read_text()
+    assert "?.<" not in page
     for name, result in done.results.items():
         assert f'href="{name}.html"' in page and result.title in page
+        assert 'href="index.html"' in (tmp_path / "out" / f"{name}.html").read_text(), "and back"
         assert (tmp_path / "out" / f"{name}.html").stat().st_size > 1e5
         facts = json.loads((tmp_path / "out" / f"{name}.json").read_text())
         assert facts["settings"]["model fingerprint"] and facts["headlines"]

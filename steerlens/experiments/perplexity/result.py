@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
+_IN_WORDS = {
+    "mask": "injected positions left out",
+    "enough": "enough documents",
+    "ratio_tokens": "ratio, weighted by tokens",
+}
+"""Columns as the page calls them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Perplexity(Result):
     """Perplexity ratios by bin, layer and coefficient.
@@ -110,12 +118,15 @@ class Perplexity(Result):
         """The bins, the tokens, and all numbers."""
         columns = ["group", "method", "mask", "n", "enough", "tokens", "ratio", "low", "high", "ratio_tokens"]
         both = [self.main(method, mask=mask) for method in (ACTADD, PADDED, PROMPT, RANDOM) for mask in (True, False)]
-        shown = {"Main condition, by share of words on the topic": pd.concat(both)[columns]}
+        shown = {"Main condition, by share of words on the topic": pd.concat(both)[columns].rename(columns=_IN_WORDS)}
         if len(self.tokens):
             shown["Tokens whose log-probability (nats) rose and fell most"] = self.tokens.assign(
                 token=self.tokens["token"].map(theme.visible_token)
             )
-        shown["All numbers"] = self.frame
+        # (x is −ln ratio, and its interval that of the ratio)
+        shown["All numbers"] = self.frame.drop(columns=["x", "x_low", "x_high"], errors="ignore").rename(
+            columns=_IN_WORDS
+        )
         if self.essay is not None:
             shown["Essays"] = self.essay.frame
         return shown

@@ -58,12 +58,13 @@ class Result(ABC):
         """The paper's figure of this experiment, with intervals."""
         return next(iter(self.figures().values()))
 
-    def page(self, *, command: str | None = None) -> Page:
-        """What the experiment's page says."""
+    def page(self, *, command: str | None = None, index: str | None = None) -> Page:
+        """What the experiment's page says; `index` is the file of the page it is listed on."""
         return Page(
             title=self.title,
             subtitle=str(self.settings.get("model", "")),
             headlines=self.headlines(),
+            links={"← All experiments": index} if index else {},
             figures=self.figures(),
             tables=self.tables(),
             completions=self.completions_shown(),
@@ -79,8 +80,11 @@ class Result(ABC):
         """
         return write_page(path, lambda: self.page(command=command))
 
-    def save(self, folder: str | Path, *, command: str | None = None) -> Path:
+    def save(self, folder: str | Path, *, command: str | None = None, index: str | None = None) -> Path:
         """NAME.html, NAME.csv and NAME.json (settings and headlines) in a folder, made if missing; the page's path.
+
+        Args:
+            index: the file in the folder that lists this page among others, for a link back.
 
         Raises:
             SteerlensError: the folder cannot be made, or a file in it cannot be written.
@@ -93,7 +97,7 @@ class Result(ABC):
             "settings": _plain(self.settings),
         }
         write_whole(place / f"{self.name}.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "the settings")
-        return self.report(place / f"{self.name}.html", command=command)
+        return write_page(place / f"{self.name}.html", lambda: self.page(command=command, index=index))
 
 
 def made_folder(path: str | Path) -> Path:
