@@ -27,7 +27,7 @@ Placement = (
 - `"prompt"`: a one-position vector at every position of the prompt after BOS; later tokens are not touched;
 - `"generated"`: a one-position vector at every token after the prompt, and at no position of the prompt;
 - `"from_last"`: a one-position vector at the last position of the prompt and at every later token, which are the
-  positions that generated tokens are predicted from (Contrastive Activation Addition, arXiv 2312.06681, section 3);
+  positions that generated tokens are predicted from (Contrastive Activation Addition, arXiv 2312.06681);
 - `"system"`, `"user"`, `"assistant"`: in a chat, a one-position vector at every token of what that role says in it, all
   its messages together, and not at the template's own tokens; later tokens are not touched.
 

@@ -51,8 +51,8 @@ def descend(
 ) -> Descent:
     """The vector with the smallest `check` along the way, by Adam on `loss`.
 
-    With `gradient="none"` the gradient is estimated from two losses (MeZO, Malladi et al., arXiv 2305.17333, definition
-    1): (L(v + εz) − L(v − εz)) / 2ε · z with a random z, computed in one pass that holds both.
+    With `gradient="none"` the gradient is estimated from two losses (MeZO, Malladi et al., arXiv 2305.17333:
+    SPSA): (L(v + εz) − L(v − εz)) / 2ε · z with a random z, computed in one pass that holds both.
 
     Args:
         loss: of one vector [d_model], and of the step's number; with `gradient="none"` of two vectors, one loss each.

@@ -32,7 +32,7 @@ def latent(
     """The one-position vector under which greedy decoding from the prompt gives the target, if one was found.
 
     The log-probability of the target is maximised over one vector added at every position after BOS (Subramani et al.,
-    arXiv 2205.05124, equation 2), by Adam from zero, until each of its tokens is the most likely one by a margin.
+    arXiv 2205.05124), by Adam from zero, until each of its tokens is the most likely one by a margin.
     `vector.source["exact"]` says whether that was reached; if not, the vector is the one with the largest
     log-probability, and `source["likeliest"]` the share of tokens that are the most likely. Ctrl-C keeps the best so
     far.

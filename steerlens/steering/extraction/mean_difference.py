@@ -60,8 +60,8 @@ def mean_difference(
 ) -> SteeringVector | dict[int, SteeringVector]:
     """The one-position vector mean(h(positives)) − mean(h(negatives)) at one token of each prompt.
 
-    For pairs, this is the mean of their differences: contrastive activation addition (Rimsky et al., arXiv 2312.06681,
-    equation 1), which reads the answer's letter (`token="differing"`). Its placement is `"all"`: every position after
+    For pairs, this is the mean of their differences: contrastive activation addition (Rimsky et al., arXiv
+    2312.06681), which reads the answer's letter (`token="differing"`). Its placement is `"all"`: every position after
     BOS and every generated token.
 
     Args:

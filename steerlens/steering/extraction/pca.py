@@ -70,7 +70,7 @@ def pca(
 ) -> SteeringVector | dict[int, SteeringVector]:
     """The one-position vector along the first principal component of the differences h(positive) − h(negative).
 
-    The method of representation engineering (Zou et al., arXiv 2310.01405, section 3.1, linear artificial tomography).
+    The method of representation engineering (Zou et al., arXiv 2310.01405: linear artificial tomography).
     There the two texts of each pair come in random order, so that the differences have mean zero; the component is then
     the direction of their largest second moment, which is what is computed here (exactly, without the random order).
     Its sign and length are those of the difference of the class means along it (see `scaled_to_means`), so coefficient

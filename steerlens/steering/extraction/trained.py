@@ -50,7 +50,7 @@ def trained(
 
     For texts: it maximises their mean log-probability per token, each after its prompt. The model's weights are frozen;
     only one bias at one layer is trained (the smallest form of BitFit, Ben Zaken et al., arXiv 2106.10199). For a
-    contrast set: bi-directional preference optimisation (BiPO, Cao et al., arXiv 2406.00045, equation 3): with a random
+    contrast set: bi-directional preference optimisation (BiPO, Cao et al., arXiv 2406.00045, its loss): with a random
     sign d = ±1 at every step it minimises −log σ(dβ [log π(y₊|x, dv)/π(y₊|x) − log π(y₋|x, dv)/π(y₋|x)]), where x is
     the context of a pair, or the common prefix of its texts.
 
