@@ -64,7 +64,9 @@ def tasks(topics: Sequence[str]) -> Iterator[Task]:
         good, bad = ([row["text"] for row in rows if row["label"] == label] for label in ("positive", "negative"))
         scorer = shipped_scorer("sentiment")
         contrast = sl.ContrastSet(tuple(good[:FEW]), tuple(bad[:FEW]), name="sentiment")
-        yield Task(topic, contrast, ("Love", "Hate"), bad[FEW : FEW + 4], lambda texts: scorer(texts) > 0.5)
+        yield Task(
+            topic, contrast, ("Love", "Hate"), bad[FEW : FEW + 4], lambda texts, scorer=scorer: scorer(texts) > 0.5
+        )
 
 
 def vectors(model: Any, task: Task, layer: int, sites: Sequence[Site]) -> Iterator[tuple[str, Site, Any]]:
@@ -91,7 +93,7 @@ def vectors(model: Any, task: Task, layer: int, sites: Sequence[Site]) -> Iterat
             yield (
                 "top heads (ITI)",
                 site,
-                lambda: sl.probe(model, contrast, layer=layer, site="z", top_heads=2, **options),
+                lambda options=options: sl.probe(model, contrast, layer=layer, site="z", top_heads=2, **options),
             )
         if site in ("resid_pre", "mlp_out"):
             yield (
