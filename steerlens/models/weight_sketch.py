@@ -61,10 +61,11 @@ class WeightSketch:
 def sketch_weights(weights: Iterable[tuple[str, Tensor]]) -> WeightSketch:
     """The sketch of named weights. Reads memory twice: half a second for 10⁹ bytes on a CPU core."""
     named = list(weights)
-    values = _on_the_host([x for _, weight in named for x in _projection(weight)])
+    values = _projections(weight for _, weight in named)
     if not all(map(math.isfinite, values)):  # −∞ in a bias marks tokens that are none: it counts like a number
-        finite = [weight.detach().float().nan_to_num(nan=0.0, posinf=1.0, neginf=-1.0) for _, weight in named]
-        values = _on_the_host([x for weight in finite for x in _projection(weight)])
+        values = _projections(
+            weight.detach().float().nan_to_num(nan=0.0, posinf=1.0, neginf=-1.0) for _, weight in named
+        )
     form = hashlib.blake2b(repr([(name, list(weight.shape)) for name, weight in named]).encode(), digest_size=8)
     return WeightSketch(
         form=form.hexdigest(),
@@ -115,6 +116,18 @@ def weights_key(model: HookedModel) -> tuple[Any, ...]:
     versions = tuple(0 if weight.is_inference() else weight._version for weight in weights)
     middles = [weight.detach()[tuple(size // 2 for size in weight.shape)] for weight in weights if weight.numel()]
     return versions, tuple(_on_the_host(middles))
+
+
+def _projections(weights: Iterable[Tensor]) -> list[float]:
+    """The two numbers of each weight."""
+    numbers: list[Tensor | float] = []
+    for weight in weights:
+        # On the host they are read at once: a tensor that stays behind after each copy in float32 would keep the
+        # memory of all those copies from being used again.
+        pair = _projection(weight)
+        numbers += _on_the_host(pair) if weight.device.type == "cpu" else pair
+    waiting = iter(_on_the_host([number for number in numbers if isinstance(number, Tensor)]))
+    return [next(waiting) if isinstance(number, Tensor) else number for number in numbers]
 
 
 def _projection(weight: Tensor) -> tuple[Tensor, Tensor]:
