@@ -44,15 +44,18 @@ function field(label, input, get, set, extra = []) {
   return { element: h("div", { class: "sl-field" }, h("label", { for: input.id }, label), input, ...extra, chips), input, get, set, chips };
 }
 
+// Enter takes what was typed, also where the page around (JupyterLab) keeps the browser from saying so.
+const taken = (moved) => ({ change: moved, keydown: (event) => { if (event.key === "Enter") moved(); } });
+
 function textField(label, moved, { wide = false } = {}) {
-  const input = h("input", { type: "text", spellcheck: "false", autocomplete: "off", on: { change: moved } });
+  const input = h("input", { type: "text", spellcheck: "false", autocomplete: "off", on: taken(moved) });
   const made = field(label, input, () => input.value, (value) => { input.value = value; });
   made.element.classList.toggle("sl-wide", wide);
   return made;
 }
 
 function numberField(label, moved, limits) {
-  const input = h("input", { type: "number", ...limits, on: { change: moved } });
+  const input = h("input", { type: "number", ...limits, on: taken(moved) });
   const get = () => (input.value === "" ? Number(limits.min ?? 0) : Number(input.value));
   return field(label, input, get, (value) => { input.value = value; });
 }
