@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,12 @@ def tasks(topics: Sequence[str]) -> Iterator[Task]:
         good, bad = ([row["text"] for row in rows if row["label"] == label] for label in ("positive", "negative"))
         scorer = shipped_scorer("sentiment")
         contrast = sl.ContrastSet(tuple(good[:FEW]), tuple(bad[:FEW]), name="sentiment")
-        yield Task(
-            topic, contrast, ("Love", "Hate"), bad[FEW : FEW + 4], lambda texts, scorer=scorer: scorer(texts) > 0.5
-        )
+        yield Task(topic, contrast, ("Love", "Hate"), bad[FEW : FEW + 4], partial(found_positive, scorer))
+
+
+def found_positive(scorer: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> Any:
+    """Which of the texts the scorer holds for positive."""
+    return scorer(texts) > 0.5
 
 
 def vectors(model: Any, task: Task, layer: int, sites: Sequence[Site]) -> Iterator[tuple[str, Site, Any]]:

@@ -66,7 +66,7 @@ def run(place: Path, seconds: float | None) -> str | None:
     return done.stdout.strip()
 
 
-def check(told: str | None, alone: str) -> None:
+def check(told: str | None, alone: str | None) -> None:
     """Stop with a line if the result is another one."""
     if told != alone:
         raise SystemExit(f"another result after a kill: {told} instead of {alone}")

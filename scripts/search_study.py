@@ -122,7 +122,8 @@ class Grid:
         ends = np.cumsum(rungs)
         ledger, strategy = Ledger(Space(**vars(self.space)), rungs), strategy_of(name, seed=seed)
         room = [together or room_at_once(len(self.truth))] * len(rungs)
-        spent, curve = 0, []
+        curve: list[tuple[float, float]] = []
+        spent = 0
         while True:
             rung, chosen = strategy.ask(ledger, room)
             if not chosen:

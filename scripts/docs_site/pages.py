@@ -82,12 +82,16 @@ def run(blocks: list[str], name: str) -> list[str]:
 def _run_block(block: str, names: dict[str, Any], where: str) -> str:
     """The output of a block: what it prints, then the value of a last expression."""
     tree = ast.parse(block, filename=where)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body[-1] if tree.body else None
+    if isinstance(last, ast.Expr):
+        tree.body.pop()
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
             exec(compile(tree, where, "exec"), names)
-            result = eval(compile(ast.Expression(last.value), where, "eval"), names) if last is not None else None
+            result = None
+            if isinstance(last, ast.Expr):
+                result = eval(compile(ast.Expression(last.value), where, "eval"), names)
     except Exception:
         raise PageError(f"{where} failed:\n\n{block}\n{traceback.format_exc(limit=-3)}") from None
     parts = (outputs.text_block(printed.getvalue()), outputs.value(result))

@@ -125,8 +125,8 @@ def sweep(
     again = None
     if confirm is not None or held_out:
         others = [read_prompt(text, chat=chat) for text in held_out] if held_out else None
-        words: Any = read_controls("standard", prompting)
-        again = result.confirm(loaded, others, n=confirm, controls=words, batch_size=batch_size)
+        beside = read_controls("standard", prompting)
+        again = result.confirm(loaded, others, n=confirm, controls=beside, batch_size=batch_size)
     deliver(result, seconds, out=out, csv=csv, store=store, confirmed=again)
 
 
