@@ -92,8 +92,8 @@ def search(
         confirm: completions of each held-out prompt; 0 leaves the confirmation out.
         prompting: words that stand before the prompt, as one more control of the confirmation: would they do as well?
         strategy: `"ordered+halving"`, `"random+halving"`, `"random"`, or `"tpe+halving"` and `"tpe"`, which need Optuna
-            (`pip install 'steerlens[search]'`). `scripts/search_study.py` compares them: halving is what helps most, and
-            neither order nor TPE is ahead of random candidates with halving on every topic.
+            (`pip install 'steerlens[search]'`). `scripts/search_study.py` compares them: halving helps most; neither
+            order nor TPE is ahead of random candidates with halving on every topic.
         sampling: how completions are drawn; `n` is how many of each prompt a setting gets at most. By default 16.
         n, max_new_tokens, temperature, top_k, top_p, frequency_penalty, seed, stop_at_end: fields of `Sampling` by
             name, in place of those of `sampling`.
