@@ -96,6 +96,11 @@ def plain_model(architecture: str) -> Any:
 @cache
 def loaded(architecture: str, kind: str, tokenizer: str = "plain", dtype: str = "float32") -> Any:
     """The tiny model as steerlens loads it. Shared by all tests: nothing may change it."""
+    return freshly_loaded(architecture, kind, tokenizer, dtype)
+
+
+def freshly_loaded(architecture: str, kind: str, tokenizer: str = "plain", dtype: str = "float32") -> Any:
+    """The same, for a test that changes it. (A bridge that has run cannot be copied: it keeps activations.)"""
     return sl.load_model(
         plain_model(architecture),
         tokenizer=make_tokenizer(tokenizer),

@@ -11,7 +11,6 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ import steerlens as sl
 from steerlens import arguments
 from tests.bad_values import EXCUSED, KINDS, METHODS, NEVER, NOT_TRIED, SPECIAL, junk
 from tests.conftest import KINDS as MODEL_KINDS
-from tests.conftest import live_hooks, loaded, plain_model
+from tests.conftest import freshly_loaded, live_hooks, loaded, plain_model
 
 PROMPT = "I went up to my friend and said"
 
@@ -69,7 +68,7 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         ),
         "model_difference": (
             sl.model_difference,
-            {"after": _other(model), "before": model, "texts": ["a b", "b a"], "layer": 1},
+            {"after": _other(), "before": model, "texts": ["a b", "b a"], "layer": 1},
         ),
         "ContrastSet": (sl.ContrastSet, {"positive": ("a", "b"), "negative": ("c", "d")}),
         "ContrastSet.of": (sl.ContrastSet.of, {"pairs": [("a", "b")]}),
@@ -187,9 +186,9 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     return table
 
 
-def _other(model: Any) -> Any:
+def _other() -> Any:
     """The same model with other weights."""
-    other = deepcopy(model)
+    other = freshly_loaded("gpt2", MODEL_KINDS[0])
     with torch.no_grad():
         for weight in other.blocks[0].parameters():
             if weight.ndim > 1:  # scaled layer norms would read as weights that are not folded

@@ -5,8 +5,7 @@ Only what is stored refuses them, since the model's fingerprint would not know o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from copy import deepcopy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,22 @@ import torch
 
 import steerlens as sl
 from steerlens.experiments import knowledge
-from tests.conftest import KINDS, live_hooks, loaded
+from tests.conftest import KINDS, freshly_loaded, live_hooks, loaded
 
 PROMPT = "I went up to my friend and said"
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
-    """A model with a hook that halves what block 0's MLP writes, and one whose weights do so."""
-    hooked, halved = (deepcopy(loaded("gpt2", request.param)) for _ in range(2))
+def models(request: pytest.FixtureRequest) -> tuple[Any, Any, Any]:
+    """A model with a hook that halves what block 0's MLP writes, one whose weights do so, and one as it was."""
+    hooked, halved = (freshly_loaded("gpt2", request.param) for _ in range(2))
     with torch.no_grad():
         mlp = halved.blocks[0].mlp
         for weight in mlp.parameters() if not hasattr(mlp, "out") else mlp.out.parameters():
             if hasattr(mlp, "out") or weight is mlp.W_out or weight is mlp.b_out:
                 weight.mul_(0.5)
     hooked.add_hook("blocks.0.hook_mlp_out", lambda value, hook: 0.5 * value)
-    return hooked, halved
+    return hooked, halved, loaded("gpt2", request.param)
 
 
 def vector(model: Any) -> sl.SteeringVector:
@@ -57,11 +56,10 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_hook_counts_as_the_change_it_makes(pair: tuple[Any, Any], name: str) -> None:
-    hooked, halved = pair
+def test_a_hook_counts_as_the_change_it_makes(models: tuple[Any, Any, Any], name: str) -> None:
+    hooked, halved, unhooked = models
     before = live_hooks(hooked)
-    found, wanted = (frame_of(CALLS[name](model)) for model in (hooked, halved))
-    plain = frame_of(CALLS[name](loaded_plain(hooked)))
+    found, wanted, plain = (frame_of(CALLS[name](model)) for model in (hooked, halved, unhooked))
     assert list(found.columns) == list(wanted.columns)
     for column in found:
         one, other = found[column].to_numpy(), wanted[column].to_numpy()
@@ -71,11 +69,11 @@ def test_a_hook_counts_as_the_change_it_makes(pair: tuple[Any, Any], name: str) 
     assert not found.equals(plain)  # the hook does matter
 
 
-def test_knowledge_too(pair: tuple[Any, Any]) -> None:
-    hooked, halved = pair
+def test_knowledge_too(models: tuple[Any, Any, Any]) -> None:
+    hooked, halved = models[:2]
     # At layer 0 the pair's vector is the same on both.
     found, wanted = (
-        knowledge(model, limit=6, layer=0, pair=sl.PromptPair(" love", " hate"), progress=False) for model in pair
+        knowledge(model, limit=6, layer=0, pair=sl.PromptPair(" love", " hate"), progress=False) for model in models[:2]
     )
     pd.testing.assert_frame_equal(found.frame, wanted.frame, check_exact=False, rtol=1e-3)
     assert live_hooks(hooked) != live_hooks(halved)
@@ -83,22 +81,15 @@ def test_knowledge_too(pair: tuple[Any, Any]) -> None:
 
 @pytest.mark.parametrize("options", [{"store": "kept.sqlite"}, {"engine": "ray"}])
 def test_what_is_kept_or_computed_elsewhere_is_refused_before_the_work(
-    pair: tuple[Any, Any], options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: tuple[Any, Any, Any], options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    hooked, _ = pair
+    hooked = models[0]
     called: list[int] = []
     hooked.add_hook("blocks.1.hook_mlp_out", lambda value, hook: called.append(1))
     with pytest.raises(sl.SteerlensError, match=r"hooks of yours at blocks\.0\."):
         sl.sweep(hooked, vector(hooked), PROMPT, metrics=[sl.metrics.length()], n=1, max_new_tokens=2, **options)
     assert not called
-
-
-def loaded_plain(model: Any) -> Any:
-    """The same model without hooks."""
-    plain = deepcopy(model)
-    plain.reset_hooks()
-    return plain
 
 
 def frame_of(result: Any) -> pd.DataFrame:

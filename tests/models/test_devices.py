@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 
 import steerlens as sl
 from steerlens.models import devices
-from tests.conftest import KINDS, loaded
+from tests.conftest import KINDS, freshly_loaded, loaded
 
 CPU = torch.device("cpu")
 
@@ -88,7 +87,7 @@ def test_a_bridge_is_cast_as_transformer_lens_casts_it_without_a_copy_for_every_
         made.append(module)
         return state_dict(module, *args, **options)
 
-    theirs, ours = (copy.deepcopy(loaded("gpt2", kind)) for _ in range(2))
+    theirs, ours = (freshly_loaded("gpt2", kind) for _ in range(2))
     theirs = theirs.to(torch.bfloat16)
     monkeypatch.setattr(torch.nn.Module, "state_dict", counted)
     ours = devices.moved(ours, torch.bfloat16)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import subprocess
 import sys
 from typing import Any
@@ -16,7 +15,7 @@ import steerlens as sl
 from steerlens.models import fingerprint, run_settings
 from steerlens.models.fingerprint import word_sums
 from steerlens.models.protocol import weights_of
-from tests.conftest import KINDS, ROOT, Case, loaded, make_tokenizer, plain_model
+from tests.conftest import KINDS, ROOT, Case, freshly_loaded, loaded, make_tokenizer, plain_model
 
 
 def test_using_a_model_leaves_its_fingerprint(case: Case) -> None:
@@ -29,7 +28,7 @@ def test_using_a_model_leaves_its_fingerprint(case: Case) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.endswith("raw")])
 def test_every_weight_counts(kind: str) -> None:
     """One element of one weight, moved to the next float, one weight after another."""
-    model = copy.deepcopy(loaded("gpt2", kind))
+    model = freshly_loaded("gpt2", kind)
     before = fingerprint(model)
     assert before == fingerprint(loaded("gpt2", kind))
     for name, weight in weights_of(model):
