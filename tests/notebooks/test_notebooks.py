@@ -68,6 +68,19 @@ def test_links_lead_somewhere(path: Path) -> None:
 @pytest.mark.slow
 @each_notebook
 def test_it_runs(path: Path, tmp_path: Path) -> None:
+    run(path, tmp_path, {"STEERLENS_CACHE": str(tmp_path / "cache")})  # where no SmolLM2 is
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "path", [one for one in NOTEBOOKS if "is_there()" in one.read_text()], ids=lambda path: path.stem
+)
+def test_it_runs_on_a_real_model(path: Path, tmp_path: Path) -> None:
+    run(path, tmp_path, {})
+
+
+def run(path: Path, folder: Path, environment: dict[str, str]) -> None:
+    """Execute a notebook and the solutions of its exercises; keep it, as it ran, where that is asked for."""
     for name in ("nbclient", "nbformat", "ipykernel", "ipywidgets", "anywidget"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f'{name} is not installed; pip install "steerlens[dev]"')
@@ -81,11 +94,11 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
         notebook.cells.append(nbformat.v4.new_code_cell(block))
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     client = NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
     begin = time.perf_counter()
     try:
-        client.execute(env={**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"})
+        client.execute(env={**os.environ, **environment, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"})
     except CellExecutionError as error:
         pytest.fail(f"{path.name}: {error}", pytrace=False)
     print(f"{path.stem}: {time.perf_counter() - begin:.0f} s")
@@ -98,7 +111,7 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
         if output["output_type"] == "stream" and output["name"] == "stderr"
     ]
     assert [text for text in said if "Warning" in text] == []
-    if folder := os.environ.get("STEERLENS_NOTEBOOK_OUTPUT"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    if kept := os.environ.get("STEERLENS_NOTEBOOK_OUTPUT"):
+        Path(kept).mkdir(parents=True, exist_ok=True)
         notebook.cells = notebook.cells[:own]  # the solutions are on the page, folded
-        nbformat.write(notebook, Path(folder) / path.name)
+        nbformat.write(notebook, Path(kept) / path.name)
