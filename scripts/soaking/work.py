@@ -17,7 +17,7 @@ import steerlens as sl
 from steerlens import cli
 
 PROMPTS = ["I went up to my friend and said", "The weather today is"]
-COMMAND = ("sweep", " weddings", " ", "--layers", "1-2", "--n", "2", "--tokens", "4")
+COMMAND = ("sweep", " weddings", " ", "--layers", "1-2", "--n", "2", "--tokens", "4", "--controls", "random")
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Work:
         pair = sl.PromptPair(" weddings", " ")
         result = sl.sweep(
             self.model, pair, PROMPTS, layers=[1, 2], coeffs=[4.0], n=2, max_new_tokens=6, batch_size=4, store=store,
-            progress=False,
+            controls="random", progress=False,
         )  # fmt: skip
         return result if whole else result.frame
 

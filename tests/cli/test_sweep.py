@@ -25,7 +25,10 @@ def test_completions_are_written(typed: Callable[..., int], tmp_path: Path) -> N
     assert len(table.read_text(encoding="utf-8").splitlines()) >= 1 + 4 * 2
 
 
-def test_the_best_condition_is_confirmed_on_held_out_prompts(typed: Callable[..., int], tmp_path: Path, capsys) -> None:
+def test_the_best_condition_is_confirmed_on_held_out_prompts(
+    typed: Callable[..., int], tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "130")  # so that no heading is broken
     page = tmp_path / "x.html"
     chosen = ["--words", "war", "--layers", "2", "--controls", "standard", "--prompting", "There is a war."]
     again = ["--confirm", "3", "--held-out", "Last night I", "--held-out", "The man said"]

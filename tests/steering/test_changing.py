@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from steerlens.steering.changing import change_, in_rounds
+from steerlens.steering.changing import Changes, change_, in_rounds
 from steerlens.steering.operations import Table, change
 
 place = st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 5))
@@ -24,7 +24,7 @@ def as_tensor(places: list[tuple[int, int, int]]) -> Tensor:
 @settings(deadline=None)
 @given(st.lists(place, max_size=12))
 def test_every_place_gets_its_entries_in_the_order_given(places: list[tuple[int, int, int]]) -> None:
-    rounds = [one.places for one in in_rounds([("add", as_tensor(places))])]
+    rounds = [one.places for one in in_rounds([Changes("add", as_tensor(places))])]
     for one in rounds:
         at = [tuple(pair) for pair in one[:2].T.tolist()]
         assert len(set(at)) == len(at)
@@ -44,7 +44,7 @@ def test_the_result_is_that_of_one_after_the_other(changes: list[tuple[Any, list
     for kind, places in changes:
         for row, column, entry in places:
             expected[row, column] += change(expected[row, column], table.values[entry], table.targets[entry], kind)
-    change_(resid, in_rounds([(kind, as_tensor(places)) for kind, places in changes]), table)
+    change_(resid, in_rounds([Changes(kind, as_tensor(places)) for kind, places in changes]), table)
     # Repeated projections on directions that are no unit vectors grow: relative to what they have become.
     assert_close(resid, expected, rtol=1e-5, atol=1e-5 * max(1.0, float(expected.abs().max())))
 
@@ -60,7 +60,7 @@ def test_threads_do_not_race_for_the_order() -> None:
         found = []
         for _ in range(8):
             found.append(resid.clone())
-            change_(found[-1], in_rounds([("add", places)]), table)
+            change_(found[-1], in_rounds([Changes("add", places)]), table)
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(found[0], other) for other in found)

@@ -79,4 +79,4 @@ def test_memory_does_not_grow_with_the_number_of_documents(any_model, tmp_path, 
         tracemalloc.stop()
     assert len(parts) == 30 and result.settings["documents read"] == 600
     # 20 parts later, after 135 kB more of text and as much in the ledger.
-    assert held[1] < held[0] + 40_000, held
+    assert held[1] < held[0] + 70_000, held

@@ -121,7 +121,10 @@ def test_sweeps_share_what_they_have_in_common(model: Any, tmp_path: Path) -> No
     assert len(contents(path)) == 7
     same_but_rounding(more.frame, run(model, None, coeffs=[1.0, 2.0, 1.0], control=None).frame)
     frame = sl.read_store(path)
-    assert frame["sweep"].value_counts().to_dict() == {1: 4 * ROWS, 2: 10 * ROWS}
+    assert frame["sweep"].value_counts().to_dict() == {
+        1: 4 * ROWS,
+        2: 7 * ROWS,
+    }  # a coefficient that is given twice counts once
 
 
 def test_the_command_line_goes_on(tmp_path: Path, monkeypatch, capsys) -> None:
