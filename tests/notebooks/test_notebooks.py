@@ -79,10 +79,11 @@ if HAS_HOOKED_TRANSFORMER:  # once is enough: what differs between TransformerLe
     @pytest.mark.real
     @pytest.mark.parametrize("path", TAKE_SMOLLM2, ids=lambda path: path.stem)
     def test_it_runs_on_a_real_model(path: Path, tmp_path: Path) -> None:
-        run(path, tmp_path, {})
+        # That one word at the front is too long a vector there is said, rightly.
+        run(path, tmp_path, {}, may_warn="times as long as the residual stream")
 
 
-def run(path: Path, folder: Path, environment: dict[str, str]) -> None:
+def run(path: Path, folder: Path, environment: dict[str, str], *, may_warn: str = "\0") -> None:
     """Execute a notebook and the solutions of its exercises; keep it, as it ran, where that is asked for."""
     for name in ("nbclient", "nbformat", "ipykernel", "ipywidgets", "anywidget"):
         if importlib.util.find_spec(name) is None:
@@ -113,7 +114,7 @@ def run(path: Path, folder: Path, environment: dict[str, str]) -> None:
         for output in cell["outputs"]
         if output["output_type"] == "stream" and output["name"] == "stderr"
     ]
-    assert [text for text in said if "Warning" in text] == []
+    assert [text for text in said if "Warning" in text and may_warn not in text] == []
     if kept := os.environ.get("STEERLENS_NOTEBOOK_OUTPUT"):
         Path(kept).mkdir(parents=True, exist_ok=True)
         notebook.cells = notebook.cells[:own]  # the solutions are on the page, folded
