@@ -24,7 +24,7 @@ _ASKING = _Asking()
 def interruptible(unwanted: Callable[[], bool]) -> Iterator[None]:
     """In the block, this thread's work raises `Interrupted` soon after `unwanted` says True.
 
-    `unwanted` is called between the blocks of a model, from this thread.
+    `unwanted` is called between batches, and between the blocks of a model where they are walked, from this thread.
     """
     before, _ASKING.unwanted = _ASKING.unwanted, unwanted
     try:

@@ -24,6 +24,7 @@ from steerlens.engine.growing import (
 from steerlens.engine.growths import Bank, Growth, Prompts, grown, laid_out
 from steerlens.engine.jobs import Batch, Branch, Passage, Tree, batches
 from steerlens.errors import SteerlensError
+from steerlens.interruptions import breathe
 from steerlens.models import HookedModel, final_logits, is_bridge, require_model
 from steerlens.steering.conditions import Condition, gates_of
 from steerlens.steering.fits import check_fits
@@ -133,6 +134,7 @@ class Job:
         unsteered = self.tree.leaves.index(self.tree.root) if self.tree.root in self.tree.leaves else None
         gate = Gate(len(self.tree.leaves), unsteered=unsteered)
         for batch in plan:
+            breathe()
             try:
                 if way == "walk":
                     at_end, clean = self._walked(batch, bank, clean)
