@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +23,7 @@ from steerlens.cli.steer import steer
 from steerlens.cli.sweep import sweep
 from steerlens.cli.waiting import choose_waiting
 from steerlens.errors import SteerlensError, in_one_line
+from steerlens.progress import at_work
 
 __all__ = ["app", "main"]
 
@@ -32,8 +35,22 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _heard(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, of which a pipe or a file hears at intervals as long as it works."""
+
+    @functools.wraps(command)
+    def heard(**given: Any) -> None:
+        with at_work(command.__name__):
+            command(**given)
+
+    return heard
+
+
 for command in (steer, sweep, compare, search, demo, explore, reproduce, get):
-    app.command()(spread(command))
+    # The explorer waits for a browser and says when it is ready.
+    app.command()(spread(command if command is explore else _heard(command)))
 
 # typer has its own copy of click in newer versions.
 _Misused: Any = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")

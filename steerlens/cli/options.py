@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 
 from steerlens.errors import SteerlensError
+from steerlens.progress import at_work
 
 if TYPE_CHECKING:
     from steerlens.engine import Sampling
@@ -26,6 +27,7 @@ PROMPT = "I went up to my friend and said"
 
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="The text to continue.")]
 Chat = Annotated[bool, typer.Option("--chat", help="The prompt is a user's turn in a chat; the model answers.")]
+System = Annotated[str | None, typer.Option("--system", help="What the system prompt of the chat says; with --chat.")]
 PlacementOption = Annotated[
     str, typer.Option(help="front, mid, back, last, all, prompt, generated, from_last, a role of a chat, or an index.")
 ]
@@ -48,7 +50,8 @@ class ModelOptions:
         from steerlens.cli.console import note
 
         note(f"loading {self.model} …")
-        return sl.load_model(self.model, device=self.device, dtype=self.dtype)
+        with at_work(f"loading {self.model}"):
+            return sl.load_model(self.model, device=self.device, dtype=self.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +165,16 @@ def read_placement(text: str) -> Any:
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text.strip()) else text
 
 
-def read_prompt(text: str, *, chat: bool) -> Any:
-    """A prompt: the text itself, or a chat of which it is the user's turn."""
-    return [{"role": "user", "content": text}] if chat else text
+def read_prompt(text: str, *, chat: bool, system: str | None = None) -> Any:
+    """A prompt: the text itself, or a chat of which it is the user's turn, after what the system says.
+
+    Raises:
+        SteerlensError: a system prompt for what is no chat.
+    """
+    if system is not None and not chat:
+        raise SteerlensError("--system goes with --chat: a text has no system prompt; add --chat, or leave it out")
+    said = [] if system is None else [{"role": "system", "content": system}]
+    return [*said, {"role": "user", "content": text}] if chat else text
 
 
 def read_metric(words: str) -> Metric:

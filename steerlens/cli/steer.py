@@ -15,6 +15,7 @@ from steerlens.cli.options import (
     PlacementOption,
     Prompt,
     SamplingChoice,
+    System,
     read_placement,
     read_prompt,
 )
@@ -27,6 +28,7 @@ def steer(
     negative: Annotated[str, typer.Argument(help="Steer away from this.")] = " ",
     prompt: Prompt = PROMPT,
     chat: Chat = False,
+    system: System = None,
     layer: Annotated[
         int | None, typer.Option("--layer", "-l", help="Block whose input is steered.", show_default="half way")
     ] = None,
@@ -42,18 +44,20 @@ def steer(
       steerlens steer " weddings" " " --prompt "I went up to my friend and said"
 
       steerlens steer "Love" "Hate" -p "I hate you because" --layer 6 --coeff 5 --model gpt2-xl
+
+      steerlens steer " weddings" " " -p "Tell me a story." --chat --system "Be brief." --model smollm2
     """
     import steerlens as sl
     from steerlens.cli.console import coloured, say, width
     from steerlens.figures import completions_side_by_side
 
-    drawn = sampling.read()
+    drawn, asked = sampling.read(), read_prompt(prompt, chat=chat, system=system)
     loaded = model.load()
     chosen = loaded.cfg.n_layers // 2 if layer is None else layer
     vector = sl.actadd(loaded, positive, negative, layer=chosen)
     frame = sl.generate(
         loaded,
-        [read_prompt(prompt, chat=chat)],
+        [asked],
         [None, coeff * vector],
         sampling=drawn,
         placement=read_placement(placement),

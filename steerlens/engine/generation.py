@@ -98,7 +98,7 @@ def generate(
     rows = [prompt.ids for prompt in given]
     total = len(conditions) * len(given) * sampling.n * sampling.max_new_tokens
     wanted = total >= _LONG_RUN_TOKENS if progress is None else progress
-    with progress_bar(total, unit="tok", what="sampling", scale=True, progress=progress if wanted else False) as bar:
+    with progress_bar(total, unit="token", what="sampling", scale=True, progress=progress if wanted else False) as bar:
         done = sample(
             model,
             rows,

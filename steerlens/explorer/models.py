@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from steerlens.errors import SteerlensError
 from steerlens.explorer.numbers import Numbers
-from steerlens.models import HookedModel, load_model, source_of, stamp
+from steerlens.models import HookedModel, load_model, model_name, source_of
 from steerlens.models.smollm2 import is_there
 
 
@@ -17,7 +17,7 @@ class Models:
 
     def __init__(self, given: HookedModel) -> None:
         own = source_of(given) or ""
-        first = own if own in ("demo", "smollm2") else stamp(given).name
+        first = own if own in ("demo", "smollm2") else model_name(given)
         others = ["demo", *(["smollm2"] if is_there() else [])]
         self.names = tuple(dict.fromkeys([first, *others]))
         self._loaded = {first: Numbers(given)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,6 +47,7 @@ class Session:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._errors: dict[str, str] = {}
+        self._failed: dict[str, Hashable] = {}  # by part, what it was asked for when it failed
         self._drawn: dict[str, Any] = {}
         self.shift_figure, self.effect_figure, self.damage_figure = (drawing.nothing() for _ in range(3))
         self.completions: Any = None
@@ -156,6 +157,7 @@ class Session:
 
     def _draw_shift(self, *, new_model: bool) -> None:
         with self._errors_shown("shift"):
+            self._forget_errors()
             begin = time.perf_counter()
             if new_model or self._drawn.get("model") != self.settings["model"]:
                 self._change_model()
@@ -187,7 +189,7 @@ class Session:
                 with self._errors_shown("changes"):
                     view = self.view
                     self._show("tokens", drawing.tokens(self.numbers.changes(view)))
-                    self._drawn["changes"] = (view.made, view.given, view.layer, view.coeff, view.placement)
+                    self._drawn["changes"] = self._asked_for(view)["changes"]
                 with self._errors_shown("effect"):
                     self._draw_effect()
         except Interrupted:
@@ -216,23 +218,41 @@ class Session:
 
     def _mark_stale(self) -> None:
         """Say what does not belong to the controls as they are now: not drawn yet, failed, or sampled before."""
-        try:
-            view = self.view
-        except SteerlensError:
-            view = None
+        view = self._readable()
         stale = ["shift"] * (view is None or "shift" in self._errors)
         if view is None or "effect" in self._errors or self._drawn.get("effect") != (view.by_layer, view.measure):
             stale.append("effect")
-        if (
-            view is None
-            or "changes" in self._errors
-            or self._drawn.get("changes") != (*(view.made, view.given, view.layer, view.coeff, view.placement),)
-        ):
+        if view is None or "changes" in self._errors or self._drawn.get("changes") != self._asked_for(view)["changes"]:
             stale.append("tokens")
         sampled = self._drawn.get("completions")
         if sampled is not None and (view is None or view.sampled != sampled):
             stale.append("completions")
         self._show("stale", stale)
+
+    def _asked_for(self, view: View | None) -> dict[str, Hashable]:
+        """What the parts that are not drawn at once depend on."""
+        if view is None:
+            return {}
+        changes = (view.made, view.given, view.layer, view.coeff, view.placement)
+        model = self.settings["model"]
+        return {
+            "changes": (model, changes),
+            "effect": (model, view.by_layer, view.measure),
+            "completions": (model, view.sampled),
+        }
+
+    def _readable(self) -> View | None:
+        """The view, or None where the settings cannot be."""
+        try:
+            return self.view
+        except SteerlensError:
+            return None
+
+    def _forget_errors(self) -> None:
+        """Nothing is returned: an error of other settings is gone at the next move, before its part is drawn anew."""
+        now = self._asked_for(self._readable())
+        for part in [part for part in self._errors if self._failed.get(part) != now.get(part)]:
+            del self._errors[part]
 
     @contextmanager
     def _working(self, what: str) -> Iterator[None]:
@@ -257,6 +277,7 @@ class Session:
         except Exception as error:
             text = str(error).strip().partition("\n")[0] or "no message"
             self._errors[part] = text if isinstance(error, SteerlensError) else f"{type(error).__name__}: {text}"
+            self._failed[part] = self._asked_for(self._readable()).get(part)
         # One mistake often affects every part; it is reported once.
         self._show("errors", list(dict.fromkeys(self._errors.values())))
         self._mark_stale()

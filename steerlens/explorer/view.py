@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from steerlens.analysis.logit_shift import By
 from steerlens.explorer.contrasts import Method, code_of
-from steerlens.models import HookedModel, is_bridge, source_of, stamp
+from steerlens.models import HookedModel, load_code, stamp
 from steerlens.steering import Placement, PromptPair
 from steerlens.steering.chats import Message
 from steerlens.steering.placement import takes_one_position
@@ -94,7 +94,8 @@ class View:
         words = f"[{', '.join(map(_quoted, self.wanted))}]"
         coeff = _plain(self.coeff)
         imports, making = ([], self._pair_lines()) if self.method == "actadd" else code_of(self.method, self.contrast)
-        lines = ["import steerlens as sl", *imports, "", _load_line(model), *self._prompt_lines(), *making]
+        loading = load_code(model, folded=stamp(model).folded)
+        lines = ["import steerlens as sl", *imports, "", loading, *self._prompt_lines(), *making]
         if self.one_position and self.method == "actadd":
             lines.append("vectors = {layer: vector.at(-1) for layer, vector in vectors.items()}")
         lines += [f"vector = {coeff} * vectors[{self.layer}]", ""]
@@ -139,19 +140,6 @@ class View:
 def split_words(words: str) -> tuple[str, ...]:
     """The words of a line separated by commas, each once."""
     return tuple(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
-
-
-def _load_line(model: HookedModel) -> str:
-    """How this model is loaded, as far as it can be told from the model."""
-    mark, source = stamp(model), source_of(model)
-    options = "" if mark.folded else ", processing=False"
-    if is_bridge(model):
-        options += ", bridge=True"
-    dtype = str(model.cfg.dtype).removeprefix("torch.")
-    if dtype != "float32":
-        options += f", dtype={_quoted(dtype)}"
-    line = f"model = sl.load_model({_quoted(source or mark.name)}{options})"
-    return line if source else f"{line}  # or the model that the explorer was given"
 
 
 def _call(start: str, *arguments: str, brackets: str = "()") -> str:

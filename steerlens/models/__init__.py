@@ -17,6 +17,7 @@ from steerlens.models.fingerprint import fingerprint
 from steerlens.models.held_weights import weights_held
 from steerlens.models.loading import load_model
 from steerlens.models.model_stamp import ModelStamp, stamp
+from steerlens.models.naming import model_name
 from steerlens.models.one_at_a_time import for_one_thread, one_at_a_time
 from steerlens.models.prefix_decoding import PrefixDecoder, walkable
 from steerlens.models.proof import Proof, proof_of
@@ -46,7 +47,7 @@ from steerlens.models.sites import (
     site_hook,
     site_width,
 )
-from steerlens.models.sources import source_of
+from steerlens.models.sources import load_code, source_of
 
 __all__ = [
     "DEMO_MODEL_PATH",
@@ -79,7 +80,9 @@ __all__ = [
     "is_bridge",
     "keep_cache_rows",
     "kept_values",
+    "load_code",
     "load_model",
+    "model_name",
     "moves_values",
     "one_at_a_time",
     "prefill",

@@ -11,6 +11,7 @@ from typing import Any
 from steerlens.errors import SteerlensError, first_line
 from steerlens.extras import needs
 from steerlens.models.checkpoints import directory
+from steerlens.models.naming import live_name
 from steerlens.models.quantized import packed
 
 
@@ -64,7 +65,7 @@ def merged(model: Any) -> Any:
 
 def adapted_name(model: Any) -> str:
     """What to call a live PeftModel: its base and its adapters."""
-    base = str(getattr(model.config, "name_or_path", "") or "live")
+    base = live_name(model)
     active = model.active_adapters if isinstance(model.active_adapters, list) else [model.active_adapter]
     return " + ".join([base, *("adapter" if name == "default" else name for name in active)])
 

@@ -18,6 +18,7 @@ from steerlens import demo
 from steerlens.errors import SteerlensError, first_line
 from steerlens.models import smollm2
 from steerlens.models.gguf_files import read_gguf
+from steerlens.models.naming import directory_name
 from steerlens.models.whole_weights import read_weights
 
 DEMO_MODEL_PATH = demo.MODEL
@@ -54,7 +55,7 @@ def read_checkpoint(source: str | Path, tokenizer: Any, **options: Any) -> tuple
             raise
         except Exception as error:  # the reasons are as many as file formats; each is the user's to read
             raise SteerlensError(f"cannot read a model from {path}: {first_line(error)}") from None
-        return model, tokenizer, {"demo": "demo", "smollm2": smollm2.NAME}.get(str(source), path.name)
+        return model, tokenizer, {"demo": "demo", "smollm2": smollm2.NAME}.get(str(source)) or directory_name(path)
     name = str(source)
     if len(name) > _LONGEST_NAME:
         raise SteerlensError(f"no model is called {name[:40]!r}… ({len(name)} characters)")

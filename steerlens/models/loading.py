@@ -98,7 +98,7 @@ def load_model(
             tell([note] if note else [])
         with quiet(), same_random_state():
             spread = load_spread(source, tokenizer, target_dtype, device_map, n_ctx=n_ctx, prove=prove)
-        note_source(spread, source)
+        note_source(spread, source, device_map=device_map, n_ctx=n_ctx, prove=None if prove else False)
         return spread
     if isinstance(source, torch.nn.Module) and hasattr(source, "hook_dict"):
         if n_ctx is not None:
@@ -140,7 +140,7 @@ def load_model(
         if strides:
             fix_strides(model)
         note_origin(model, origin)
-        note_source(model, source)
+        note_source(model, source, base=base, n_ctx=n_ctx, prove=None if prove else False)
     tell(notes)
     return model.eval()
 

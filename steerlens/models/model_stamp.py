@@ -14,6 +14,7 @@ from torch import Tensor
 from steerlens.arguments import flag, shown, text, whole_number
 from steerlens.errors import SteerlensError
 from steerlens.models.held_weights import once_if_held
+from steerlens.models.naming import model_name
 from steerlens.models.protocol import HookedModel, is_bridge
 from steerlens.models.weight_sketch import WeightSketch, live_and_origin
 
@@ -140,7 +141,7 @@ def _read_stamp(model: HookedModel) -> ModelStamp:
     centred = bool((sample.mean(-1).abs() / spread).max() < _CENTRED_TOLERANCE)
     live, origin = live_and_origin(model)
     return ModelStamp(
-        name=str(cfg.model_name),
+        name=model_name(model),
         n_layers=int(cfg.n_layers),
         d_model=int(cfg.d_model),
         d_vocab=int(embedding.shape[0]),

@@ -13,6 +13,7 @@ import torch
 from steerlens.errors import SteerlensError
 from steerlens.models import adapters
 from steerlens.models.checkpoints import read_checkpoint
+from steerlens.models.naming import directory_name, live_name
 from steerlens.models.quantized import packed
 from steerlens.models.stored_dtype import LARGE
 from steerlens.models.weight_sketch import WeightSketch, sketch_weights
@@ -109,7 +110,7 @@ def _live(source: Any, tokenizer: Any) -> Original:
             f"this {type(source).__name__} is spread over {len(devices)} devices and cannot be copied; "
             "give its name or directory and device_map"
         )
-    name, reason = str(getattr(source.config, "name_or_path", "") or "live"), packed(source)
+    name, reason = live_name(source), packed(source)
     weights = source
     if adapted := adapters.is_adapted(source):
         adapters.check_mergeable(source)
@@ -140,4 +141,4 @@ def _adapted(folder: Path, tokenizer: Any, base: Any) -> Original:
         return adapters.read_adapter(folder, below.take(torch.float32))
 
     # Read now, so that what does not fit is told now.
-    return _original(read(), below.tokenizer, f"{below.name} + {folder.name}", again=read)
+    return _original(read(), below.tokenizer, f"{below.name} + {directory_name(folder)}", again=read)

@@ -13,6 +13,7 @@ from steerlens.models.fingerprint import fingerprint, user_hooks
 from steerlens.models.model_stamp import stamp
 from steerlens.models.proof import proof_of
 from steerlens.models.protocol import HookedModel
+from steerlens.models.sources import source_of
 
 
 def run_settings(model: HookedModel) -> dict[str, Any]:
@@ -22,8 +23,10 @@ def run_settings(model: HookedModel) -> dict[str, Any]:
     """
     weights = next(iter(model.parameters()))  # type: ignore[attr-defined]
     hooked = user_hooks(model)
+    source = source_of(model)
     return {
         "model": stamp(model).name,
+        **({"loaded from": source} if source and source != stamp(model).name else {}),
         "model class": type(model).__name__,
         "model fingerprint": None if hooked else fingerprint(model),
         **({"hooks of the user": hooked} if hooked else {}),

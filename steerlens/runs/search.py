@@ -202,7 +202,7 @@ class _Run:
         until = None if seconds is None else time.monotonic() + seconds
         most = room_at_once(len(self._found.all))
         rungs = range(len(self._sampler.rungs))
-        with progress_bar(budget, unit="tok", what="searching", scale=True, progress=progress) as bar:
+        with progress_bar(budget, unit="token", what="searching", scale=True, progress=progress) as bar:
             bar.update(self.spent)
             while until is None or time.monotonic() < until:
                 left = budget - self.spent

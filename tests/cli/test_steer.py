@@ -23,5 +23,16 @@ def test_a_chat_is_the_users_turn(typed: Callable[..., int], monkeypatch, capsys
         return generate(model, "Hello there", *rest, **options)
 
     monkeypatch.setattr(sl, "generate", asks)
-    assert typed("steer", "Love", "Hate", "-p", "Hello", "--chat", "--n", "1", "--tokens", "2") == 0
-    assert asked == [[[{"role": "user", "content": "Hello"}]]]
+    quick = ["--n", "1", "--tokens", "2"]
+    assert typed("steer", "Love", "Hate", "-p", "Hello", "--chat", *quick) == 0
+    assert typed("steer", "Love", "Hate", "-p", "Hello", "--chat", "--system", "Be brief.", *quick) == 0
+    turn = {"role": "user", "content": "Hello"}
+    assert asked == [[[turn]], [[{"role": "system", "content": "Be brief."}, turn]]]
+
+
+def test_a_system_prompt_goes_with_a_chat(typed: Callable[..., int], capsys) -> None:
+    assert typed("steer", "Love", "Hate", "--system", "Be brief.") == 2
+    captured = capsys.readouterr()
+    assert "--system goes with --chat" in captured.err and "loading" not in captured.err
+    assert typed("steer", "--help") == 0
+    assert "--system" in capsys.readouterr().out

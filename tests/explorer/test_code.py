@@ -80,6 +80,6 @@ def test_a_chat(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_code_names_how_the_model_was_loaded(any_model: Any) -> None:
     made = sl.explore(any_model, ("Love", "Hate"), "I hate you", words="love")
-    assert "or the model that the explorer was given" in made.code
+    assert "or the model that was given" in made.code
     ast_of = compile(made.code, "as code", "exec")
     assert ast_of is not None

@@ -213,6 +213,17 @@ def test_errors_are_one_line_in_the_widget(explorer: Explorer, control: str, val
     assert explorer.widget.stale == []
 
 
+def test_an_error_of_other_settings_is_gone_before_its_part_is_drawn_anew(explorer: Explorer) -> None:
+    explorer.move(words="")
+    session = explorer.session
+    session.settings = {**session.settings, "layer": 1}
+    session._answer()  # what a browser sees while the hand moves; the figures by layer come when it rests
+    assert "no words to follow" in explorer.error, "these settings have the same fault"
+    session.settings = {**session.settings, "words": "love"}
+    session._answer()
+    assert explorer.error == "" and explorer.widget.errors == []
+
+
 def test_both_prompts_empty_is_an_error_in_the_widget_too(explorer: Explorer) -> None:
     explorer.move(positive="", negative="")
     assert "both prompts of the pair are empty" in explorer.error

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 from steerlens.arguments import choice, shown
 from steerlens.errors import SteerlensError
-from steerlens.models import HookedModel, Site, check_site, require_model, stamp
+from steerlens.models import HookedModel, Site, check_site, model_name, require_model, stamp
 from steerlens.steering.extraction.activations import Layers, which_layers
 from steerlens.steering.extraction.class_directions import as_vectors
 from steerlens.steering.extraction.readings import mean_reading
@@ -98,7 +98,7 @@ def model_difference(
     vectors = as_vectors(
         before if owner == "before" else after,
         {one: means[0][one] - means[1][one].to(means[0][one].device) for one in chosen},
-        label=f"{after.cfg.model_name} − {before.cfg.model_name}",
+        label=f"{model_name(after)} − {model_name(before)}",
         source={
             "method": "model_difference",
             "texts": [plain_prompt(text) for text in texts],
