@@ -78,7 +78,7 @@ class ShiftParts(Shown):
     def plot(
         self, *, condition: str | None = None, prompt: str | None = None, position: int | None = None
     ) -> go.Figure:
-        """Each part's contribution, layer by layer, one line of markers per token."""
+        """Each part's contribution, layer by layer, a panel for each token."""
         from steerlens.figures.shift_parts import shift_parts_bars
 
         prompt = prompt or self.frame["prompt"].iloc[0]

@@ -9,6 +9,8 @@ from steerlens.figures import theme
 from steerlens.figures.columns import one_each, require
 from steerlens.figures.intervals import axis_title, value_text
 
+_BESIDE = 12  # choices whose labels have room beside each other; those of more are slanted
+
 
 def effect_by_choice(
     summary: pd.DataFrame,
@@ -20,8 +22,8 @@ def effect_by_choice(
     """Points with 95 % intervals, one per choice, in the order of the frame; the unsteered baseline a dashed line.
 
     `summary`, one row per choice: choice (str; "unsteered" is the baseline), metric (str, one only), kind (unit), mean,
-    low, high (NaN: no interval). `names`: tokens that stand below the choices they belong to, on the
-    axis. Raises SteerlensError for missing columns, 0 rows, or two rows for one choice.
+    low, high (NaN: no interval). `names`: tokens that stand on the axis with the choices they
+    belong to. Raises SteerlensError for missing columns, 0 rows, or two rows for one choice.
     """
     name = "effect_by_choice"
     data = require(summary, name, text=["choice", "metric", "kind"], numbers=["mean"], gaps=["low", "high"])
@@ -58,7 +60,8 @@ def effect_by_choice(
     figure.update_xaxes(
         title_text=theme.escape(choice_title),
         tickvals=places,
-        ticktext=[_tick(choice, names or {}) for choice in own["choice"]],
+        ticktext=[_tick(choice, names or {}, alone=len(own) <= _BESIDE) for choice in own["choice"]],
+        tickangle=0 if len(own) <= _BESIDE else -60,
         range=[-0.6, len(own) - 0.4],
         showgrid=False,
     )
@@ -66,9 +69,10 @@ def effect_by_choice(
     return figure
 
 
-def _tick(choice: str, names: Mapping[str, str]) -> str:
-    below = f"<br>{theme.token_label(names[choice], limit=12)}" if choice in names else ""
-    return f"{theme.escape(choice)}{below}"
+def _tick(choice: str, names: Mapping[str, str], *, alone: bool) -> str:
+    """The choice with its token below it, or beside it where there is no room for two lines."""
+    token = theme.token_label(names[choice], limit=12) if choice in names else ""
+    return theme.escape(choice) + (("<br>" if alone else " ") + token if token else "")
 
 
 def _hover(row: object, kind: str) -> str:

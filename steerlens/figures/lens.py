@@ -115,7 +115,7 @@ def _show_later_layers(figure: go.Figure, both: pd.DataFrame) -> None:
     highest = float(both[["logprob", "logprob_base"]].to_numpy().max())
     later = lowest.iloc[max(1, len(lowest) // 10) :]
     floor = float(later.min()) if len(later) else math.nan
-    if not lowest.min() < highest - 2 * (highest - floor):
+    if not lowest.min() < highest - 1.4 * (highest - floor):
         return
     pad = 0.06 * (highest - floor)
     cut = [int(layer) for layer in lowest.index[lowest < floor - pad]]

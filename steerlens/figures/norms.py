@@ -80,13 +80,28 @@ def norm_growth(
     return figure
 
 
+_STEPS = ((1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0))
+_FEWEST = 3  # ticks, or the scale cannot be read
+
+
 def _ticks(low: float, high: float) -> dict[str, Any]:
-    """Ticks of a logarithmic axis: powers of ten, or between few of them 1, 2 and 5 of each, written in full."""
+    """Ticks of a logarithmic axis: powers of ten, or between few of them finer steps, as many as its scale needs.
+
+    Every tick is written in full: plotly's own between powers of ten are digits, "5" for 5 and for 0.5 alike.
+    """
     if not high < 100 * low:  # NaN where nothing is positive
         return {"dtick": 1}
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [step * 10.0**power for power in powers for step in (1, 2, 5)]
-    return {"tickvals": ticks, "ticktext": [theme.number(tick) for tick in ticks]}
+    for steps in _STEPS:
+        ticks = [step * 10.0**power for power in powers for step in steps]
+        if sum(low <= tick <= high for tick in ticks) >= _FEWEST:
+            break
+    else:  # so little between them that the scale might as well be linear
+        between = (high - low) / _FEWEST or 0.1 * low
+        step = next(size * 10.0**power for power in range(math.floor(math.log10(between)) - 1, 99)
+                    for size in (1.0, 2.0, 5.0) if size * 10.0**power >= between / 2)  # fmt: skip
+        ticks = [step * number for number in range(math.floor(low / step), math.ceil(high / step) + 1) if number > 0]
+    return {"tickvals": ticks, "ticktext": [theme.number(tick, 4) for tick in ticks]}
 
 
 def _hover(series: str, layer: float, part: pd.DataFrame, value: str, *, limit: int = 10) -> str:

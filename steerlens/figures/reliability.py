@@ -51,7 +51,8 @@ def every_prompt(
                 mode="lines",
                 name=called,
                 legendgroup=called,
-                line={"color": theme.see_through(colour, 0.35), "width": 1},
+                # Few lines must be seen on any page, many must not become a slab.
+                line={"color": theme.see_through(colour, 0.7 if len(rows) <= 40 else 0.35), "width": 1},
                 hoverinfo="skip",
             ),
             row=1,

@@ -1,5 +1,6 @@
 """Figures of a logit shift: which tokens rose and fell, where in the prompt, and at which layer."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from steerlens.errors import SteerlensError
 from steerlens.figures import theme
 from steerlens.figures.columns import choose, identity, name_conditions, one_each, require, steered
 
+_LETTER = 0.0112  # the part of the panel's width that a letter beside a bar takes, on a page of middling width
 _PANELS = 4  # more than this many conditions side by side leave no room for the bars
 
 
@@ -109,8 +111,9 @@ def _shift_panel(
         row=1,
         col=column,
     )
-    room = 1.55 if alone else 1.08
     low, high = min(float(rows["shift"].min()), 0.0), max(float(rows["shift"].max()), 0.0)
+    written = _LETTER * max(map(len, outside)) if alone else 0
+    room = 1 / (1 - min(written * (2 if low < 0 < high else 1), 0.6)) + 0.06
     limits = [room * -widest if low < 0 else -0.04 * widest, room * widest if high > 0 else 0.04 * widest]
     figure.update_xaxes(
         title_text="change of log-probability (nats)",
@@ -175,7 +178,7 @@ def token_position_heatmap(
         coloraxis={
             "colorscale": theme.DIVERGING if signed else theme.SEQUENTIAL,
             "cmid": 0 if signed else None,
-            "colorbar": {"title": {"text": theme.escape(named)}},
+            "colorbar": {"title": {"text": _in_lines(named, room=60 + 30 * len(grid))}},
         }
     )
     step = max(1, int(np.ceil(grid.shape[1] / 48)))
@@ -198,6 +201,11 @@ def token_position_heatmap(
     return figure
 
 
+def _in_lines(text: str, *, room: int) -> str:
+    """`text`, escaped, in lines that are at most `room` pixels long where its words allow it."""
+    return "<br>".join(map(theme.escape, textwrap.wrap(text, max(room // 8, 12), break_long_words=False)))
+
+
 def _extremes(rows: pd.DataFrame, top: int) -> pd.DataFrame:
     ordered = rows.sort_values("shift", ascending=False, kind="stable")
     up, down = ordered[ordered["shift"] > 0].head(top), ordered[ordered["shift"] < 0].tail(top)
@@ -206,7 +214,8 @@ def _extremes(rows: pd.DataFrame, top: int) -> pd.DataFrame:
 
 
 def _before_after(row: Any) -> str:
-    return f"{theme.percent(row.prob_base)} → {theme.percent(row.prob_steered)}"
+    before, after = theme.percent(row.prob_base), theme.percent(row.prob_steered)
+    return f"both {after}" if before == after else f"{before} → {after}"
 
 
 def _shift_hover(row: pd.Series, label: str) -> str:
