@@ -113,7 +113,7 @@ distclean: clean  ## … and remove the environments
 	@touch $@
 
 .venv/.docs: .venv/.dev
-	.venv/$(BIN)/python -m pip install -qq --constraint constraints.txt 'mkdocs-material>=9.5' 'mkdocstrings[python]>=0.27'
+	.venv/$(BIN)/python -m pip install -qq --constraint constraints.txt 'latex2mathml>=3.77' 'mkdocs-material>=9.5' 'mkdocstrings[python]>=0.27'
 	@touch $@
 
 .venv/.release: .venv/.dev

@@ -23,6 +23,9 @@ def test_all_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         exec(compile(block, str(README), "exec"), names)
     assert (tmp_path / "weddings.html").stat().st_size > 1_000_000
     assert "blocks.4.hook_resid_pre" in capsys.readouterr().out
+    scores = names["scores"]  # the seventh task: the vector makes a sentence about a wedding more likely
+    means = scores.groupby("label")["logprob"].mean()  # type: ignore[attr-defined]
+    assert (means.drop("unsteered") > means["unsteered"]).all()
 
 
 def test_the_shell_lines_name_real_commands_and_options() -> None:

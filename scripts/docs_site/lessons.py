@@ -72,8 +72,27 @@ def _output(output: dict[str, Any]) -> str:
     if "application/vnd.jupyter.widget-view+json" in data:
         return "!!! note\n    Here the notebook shows the explorer, which needs a running Python."
     if "text/html" in data:
-        return f'<div class="sl-own">{outputs.one_line("".join(data["text/html"]))}</div>'
+        written = "".join(data["text/html"])
+        if 'class="dataframe"' in written:
+            return f'<div class="sl-table">{outputs.one_line(_frame(written))}</div>'
+        return f'<div class="sl-own">{outputs.one_line(written)}</div>'
     return outputs.text_block("".join(data.get("text/plain", "")))
+
+
+def _frame(written: str) -> str:
+    """A pandas table as the site's other tables look: without its own style and lines, numbers to three digits."""
+    written = re.sub(r"<style.*?</style>", "", written, flags=re.DOTALL)
+    written = written.replace('border="1" class="dataframe"', 'class="sl-frame"')
+    return re.sub(
+        r"<td>(-?\d+\.\d{3,}(?:e[-+]\d+)?)</td>", lambda cell: f"<td>{float(cell.group(1)):.3g}</td>", written
+    )
+
+
+def _formula(written: str) -> str:
+    """A formula of a notebook as MathML, which browsers draw by themselves."""
+    from latex2mathml.converter import convert
+
+    return f'<div class="sl-formula">{outputs.one_line(convert(written.strip(), display="block"))}</div>'
 
 
 def _linked(source: str) -> str:
@@ -88,4 +107,5 @@ def _linked(source: str) -> str:
         return f"]({REPOSITORY}/blob/main/{os.path.normpath(f'notebooks/{target}')})"
 
     source = re.sub(r"\]\(([^)\s]+)\)", page, source)
+    source = re.sub(r"\$\$(.+?)\$\$", lambda match: _formula(match.group(1)), source, flags=re.DOTALL)
     return re.sub(r"<details>", '<details markdown="1">', source)
