@@ -197,4 +197,4 @@ def _write_page(
         settings={**settings, "quick": quick},
         command=command,
     )
-    return write_page(path, page)
+    return write_page(path, page, library="beside")

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from steerlens.figures import theme
-from steerlens.figures.columns import one_each, require
+from steerlens.figures.columns import condition_numbers, one_each, require
 from steerlens.figures.intervals import axis_title, value_text
 
 _BESIDE = 12  # choices whose labels have room beside each other; those of more are slanted
@@ -22,8 +22,8 @@ def effect_by_choice(
     """Points with 95 % intervals, one per choice, in the order of the frame; the unsteered baseline a dashed line.
 
     `summary`, one row per choice: choice (str; "unsteered" is the baseline), metric (str, one only), kind (unit), mean,
-    low, high (NaN: no interval). `names`: tokens that stand on the axis with the choices they
-    belong to. Raises SteerlensError for missing columns, 0 rows, or two rows for one choice.
+    low, high (NaN: no interval); optional condition (its number). `names`: tokens that stand on the axis with the
+    choices they belong to. Raises SteerlensError for missing columns, 0 rows, or two rows for one choice.
     """
     name = "effect_by_choice"
     data = require(summary, name, text=["choice", "metric", "kind"], numbers=["mean"], gaps=["low", "high"])
@@ -52,6 +52,7 @@ def effect_by_choice(
                 "width": 0,
                 "color": theme.see_through(theme.BLUE, 0.5),
             },
+            customdata=condition_numbers(own),
             hovertext=[_hover(row, kind) for row in own.itertuples()],
             hovertemplate="%{hovertext}<extra></extra>",
             showlegend=False,

@@ -131,6 +131,16 @@ def steered(frame: pd.DataFrame) -> pd.Series:
     return ~plain
 
 
+def condition_numbers(frame: pd.DataFrame) -> list[int] | None:
+    """The numbers of the rows' conditions; None where the frame has no column condition that holds numbers.
+
+    A trace has them as `customdata`, so that a page knows which condition a point belongs to.
+    """
+    if "condition" not in frame.columns or not pd.api.types.is_numeric_dtype(frame["condition"]):
+        return None
+    return [int(number) for number in frame["condition"]]
+
+
 def control(frame: pd.DataFrame) -> pd.Series:
     """True for rows of controls: the roles "random", "shuffled", "negated", "prompting" where the frame has roles."""
     return roles(frame).isin(list(CONTROLS))

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from steerlens.errors import SteerlensError
 from steerlens.figures import theme
-from steerlens.figures.columns import choose, control, one_each, require, roles, steered
+from steerlens.figures.columns import choose, condition_numbers, control, one_each, require, roles, steered
 from steerlens.figures.intervals import axis_title, tick_format, value_lines, value_text
 
 
@@ -47,6 +47,13 @@ def layer_coefficient_heatmap(
         [_cell_hover(coeff, layer, grid.at[coeff, layer], limits.get((coeff, layer)), kind) for layer in grid.columns]
         for coeff in grid.index
     ]
+    numbers = None
+    if condition_numbers(frame) is not None:
+        known = {place: int(row.condition) for place, row in limits.items()}
+        still = int(base["condition"].iloc[0]) if len(base) else None
+        numbers = [
+            [known.get((coeff, layer), still if coeff == 0 else None) for layer in grid.columns] for coeff in grid.index
+        ]
     short = [[_short_value(value, kind) for value in row] for row in grid.to_numpy()]
     figure = theme.new_figure(title or f"{one} by layer and coefficient", height=200 + 46 * len(grid))
     figure.add_trace(
@@ -60,6 +67,7 @@ def layer_coefficient_heatmap(
             texttemplate="%{text}" if grid.shape[1] <= 20 else None,
             textfont={"size": 12},
             hoverongaps=False,
+            customdata=numbers,
             xgap=2 if grid.shape[1] <= 40 else 1,
             ygap=2,
             coloraxis="coloraxis",

@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from steerlens.figures import theme
-from steerlens.figures.columns import require
+from steerlens.figures.columns import condition_numbers, require
 from steerlens.measures.statistics import pareto_front
 
 
@@ -14,8 +14,9 @@ def search_path(
     """Two panels: success against the tokens spent, with a line for the best so far; effect against surprise.
 
     `steps`, one row per setting and rung: spent, success, best_success, n, layer, strength (str). `candidates`, one row
-    per setting: label (str), effect, surprise, n, layer. Larger points have more completions, colour is the layer; the
-    line on the right joins settings that no other beats. Raises SteerlensError for missing columns or 0 rows.
+    per setting: label (str), effect, surprise, n, layer. Optional in both: condition, its number. Larger points have
+    more completions, colour is the layer; the line on the right joins settings that no other beats. Raises
+    SteerlensError for missing columns or 0 rows.
     """
     name = "search_path"
     path = require(steps, name, text=["strength"], numbers=["spent", "success", "n", "layer"], gaps=["best_success"])
@@ -36,6 +37,7 @@ def search_path(
             mode="markers",
             name="settings",
             marker={"color": path["layer"], "size": 5 + 9 * (path["n"] / most) ** 0.5, **colours},
+            customdata=condition_numbers(path),
             hovertext=[
                 f"layer {row.layer:.0f}, {theme.escape(row.strength)}<br>"
                 f"<b>{theme.percent(row.success)}</b> of {row.n:.0f}"
@@ -77,6 +79,7 @@ def search_path(
             y=points["effect"],
             mode="markers",
             marker={"color": points["layer"], "size": 5 + 9 * (points["n"] / most) ** 0.5, **colours},
+            customdata=condition_numbers(points),
             hovertext=[
                 f"<b>{theme.escape(row.label)}</b><br>{theme.percent(row.effect)} on topic, "
                 f"{theme.number(row.surprise)} nats per token, {row.n:.0f} completions"

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from steerlens.errors import SteerlensError
 from steerlens.figures import theme
-from steerlens.figures.columns import choose, control, one_each, require, roles
+from steerlens.figures.columns import choose, condition_numbers, control, one_each, require, roles
 from steerlens.figures.intervals import axis_title, error_bars, interval_band, value_lines, value_text
 
 
@@ -159,6 +159,7 @@ def _line(
             line={"color": colour, "width": 2.5},
             marker={"symbol": symbol, "size": size, "color": colour},
             error_y=None if band and len(limited) > 1 else error_bars(own, "mean", "low", "high", colour=faint),
+            customdata=condition_numbers(own),
             hovertext=[_hover(f"layer {entry.layer:.0f}", name, entry, kind) for entry in own.itertuples()],
             hovertemplate="%{hovertext}<extra></extra>",
         ),
@@ -194,6 +195,7 @@ def _control_line(
             legendgroup=group or theme.escape(named),
             showlegend=legend,
             line={"color": colour, "width": 1.25 if group else 1.75, "dash": _CONTROL_LINES[role]},
+            customdata=condition_numbers(own),
             hovertext=[_hover(f"layer {point.layer:.0f}", named, point, kind) for point in own.itertuples()],
             hovertemplate="%{hovertext}<extra></extra>",
         ),
@@ -225,6 +227,7 @@ def _horizontal(
     # Many points rather than two: hover finds points, and the line should answer wherever it is touched.
     x = np.linspace(*ends, 41)
     what = {"unsteered": "no injection", "prompting": "words in place of a vector"}
+    number = getattr(entry, "condition", None)
     text = _hover(name, what.get(name, "vectors at several layers"), entry, kind)
     figure.add_trace(
         go.Scatter(
@@ -235,6 +238,7 @@ def _horizontal(
             legendgroup=theme.escape(name),
             showlegend=legend,
             line={"color": colour, "width": 2, "dash": dash},
+            customdata=None if number is None else [number] * x.size,
             hovertext=[text] * x.size,
             hovertemplate="%{hovertext}<extra></extra>",
         ),

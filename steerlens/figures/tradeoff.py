@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from steerlens.errors import SteerlensError
 from steerlens.figures import theme
-from steerlens.figures.columns import require, roles
+from steerlens.figures.columns import condition_numbers, require, roles
 from steerlens.figures.cropping import Window, window_of
 from steerlens.figures.intervals import error_bars
 from steerlens.measures.statistics import pareto_front
@@ -86,6 +86,7 @@ def effect_against_damage(
                     mode="markers",
                     name=role,
                     marker={"symbol": symbol, "size": 12, "color": theme.BASELINE, "line": {"width": 2}},
+                    customdata=condition_numbers(base),
                     hovertext=[hover(row) for _, row in base.iterrows()],
                     hovertemplate="%{hovertext}<extra></extra>",
                 )
@@ -174,6 +175,7 @@ def _condition_traces(
                 },
                 error_x=error_bars(drawn, damage),
                 error_y=error_bars(drawn, effect),
+                customdata=condition_numbers(group),
                 hovertext=[hover(row) for _, row in group.iterrows()],
                 hovertemplate="%{hovertext}<extra></extra>",
             )

@@ -4,39 +4,42 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import numpy as np
-import pandas as pd
-from plotly.offline import get_plotlyjs
-
-from steerlens.figures import theme
 from steerlens.figures.figure import CONFIG
+from steerlens.reports.drawing_library import Library, library_element
+from steerlens.reports.embedding import guarded, json_text, packed
 from steerlens.reports.page import Completions, Page
-from steerlens.reports.page_style import PAGE, SCRIPT, STYLE
+from steerlens.reports.page_style import PAGE, script, style
+from steerlens.reports.tables import plain, table_html
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+_HINT = "Choose a condition here, or by its point or cell in a figure, or by its row in a table."
 
-def page_html(page: Page) -> str:
-    """The whole file as text: plotly.js is in it once, and its own security policy forbids it to fetch anything."""
+
+def page_html(page: Page, *, library: Library = "inside") -> str:
+    """The whole file as text: its own security policy forbids it to fetch anything but a plotly.js beside it.
+
+    Args:
+        library: "inside" packs plotly.js into the page; "beside" has it read the file that `write_library` writes.
+    """
     scripts = ""
     if page.figures:
-        # The library itself holds no "</script"; a stray one would end the element early.
-        library = get_plotlyjs().replace("</script", "<\\/script")
         scripts = f'<script type="application/json" id="plotly-config">{json.dumps(CONFIG)}</script>'
-        scripts += f'<script id="plotly-library">{library}</script>'
+        scripts += library_element(library)
     return PAGE.format(
         title=html.escape(page.title),
         subtitle=f"<p class=subtitle>{html.escape(page.subtitle)}</p>" if page.subtitle else "",
-        style=STYLE,
+        beside=" 'self' file:" if page.figures and library == "beside" else "",
+        style=style(),
         sections="\n".join(_sections(page)),
         footer=html.escape(f"steerlens {_version()}"),
-        scripts=f"{scripts}<script>{SCRIPT}</script>",
+        scripts=f"{scripts}<script>{script()}</script>",
     )
 
 
@@ -59,13 +62,18 @@ def _sections(page: Page) -> Iterator[str]:
     if page.completions:
         body = "".join(_completions(one) for one in page.completions)
         wide = f"<div class=wide tabindex=0 role=region aria-label=Completions>{body}</div>"
-        yield f"<section id=completions><h2>Completions</h2>{wide}</section>"
+        yield f"<section id=completions><h2>Completions</h2><div class=sideways>{wide}</div></section>"
+    if page.every is not None:
+        yield (
+            f"<section id=every><h2>All completions</h2><p class=hint>{_HINT}</p></section>"
+            f'<script type="text/plain" data-completions>{packed(json_text(page.every.data()))}</script>'
+        )
     if page.tables:
-        drawn = "".join(_table(caption, frame) for caption, frame in page.tables.items())
+        drawn = "".join(table_html(index, caption, frame) for index, (caption, frame) in enumerate(page.tables.items()))
         yield f"<section id=numbers><h2>Numbers</h2>{drawn}</section>"
     if page.settings:
         items = "".join(
-            f"<div><dt>{html.escape(str(key))}</dt><dd>{html.escape(_plain(value))}</dd></div>"
+            f"<div><dt>{html.escape(str(key))}</dt><dd>{html.escape(plain(value))}</dd></div>"
             for key, value in page.settings.items()
         )
         yield f"<section id=settings><h2>Settings</h2><dl class=settings>{items}</dl></section>"
@@ -78,8 +86,7 @@ def _sections(page: Page) -> Iterator[str]:
 
 
 def _figure(index: int, caption: str, figure: go.Figure) -> str:
-    # JSON in a script element ends at "</script" wherever it stands, so no "<" may remain, in user text least of all.
-    data = figure.to_json().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    data = guarded(figure.to_json())
     height = int(figure.layout.height or 450)
     words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     name = html.escape(caption or figure.layout.title.text or f"figure {index + 1}", quote=True)
@@ -97,42 +104,6 @@ def _completions(one: Completions) -> str:
     if one.folded is not None:
         folded = f"<details><summary>{html.escape(one.folded_title)}</summary>{one.folded.html}</details>"
     return f"{heading}{lines}{one.shown.html}{folded}"
-
-
-def _table(caption: str, frame: pd.DataFrame) -> str:
-    numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame.columns]
-    head = "".join(
-        f"<th scope=col{' class=number' if right else ''}>{html.escape(str(column))}</th>"
-        for column, right in zip(frame.columns, numeric, strict=True)
-    )
-    rows = []
-    for values in frame.itertuples(index=False):
-        cells = "".join(
-            f"<td{' class=number' if right else ''}>{html.escape(_plain(value))}</td>"
-            for value, right in zip(values, numeric, strict=True)
-        )
-        rows.append(f"<tr>{cells}</tr>")
-    return (
-        f"<div class=table tabindex=0><table><caption>{html.escape(caption)}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _plain(value: Any) -> str:
-    """A value as a person would write it: short floats, commas in lists, a dash for nothing."""
-    if value is None or value is pd.NA or (isinstance(value, float | np.floating) and np.isnan(value)):
-        return "–"
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if isinstance(value, float | np.floating):
-        return theme.number(float(value), 4)
-    if isinstance(value, int | np.integer):
-        return str(value).replace("-", "−")
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_plain(entry) for entry in value)
-    return str(value)
 
 
 def _version() -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from steerlens.reports.all_completions import AllCompletions
+
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
@@ -51,6 +53,8 @@ class Page:
         figures: caption to figure, in order (an empty caption is none).
         tables: caption to frame; floats are shortened, missing values dashed.
         completions: texts side by side.
+        every: all texts, of which the reader chooses. Figures whose `customdata` are numbers of conditions, and tables
+            whose index is named "condition", lead to them.
         settings: model, versions, seed, hash …: whatever it takes to repeat it.
         command: what to type to reproduce it, shell or Python.
     """
@@ -62,5 +66,6 @@ class Page:
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     completions: Sequence[Completions] = ()
+    every: AllCompletions | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     command: str | None = None

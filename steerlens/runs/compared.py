@@ -56,6 +56,7 @@ class Comparison:
         names = rows["method"].where(rows["setting"] == "", rows["method"] + ", " + rows["setting"])
         drawn = pd.DataFrame(
             {
+                "condition": rows["condition"],
                 "choice": names.where(rows["role"] != "unsteered", "unsteered"),
                 "metric": f"{self.goal.name} and fluent",
                 "kind": self.goal.kind,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from steerlens.figures import completions_side_by_side, effect_against_damage
+from steerlens.reports.all_completions import AllCompletions
 from steerlens.reports.page import Completions, Headline, Page
 
 
@@ -32,8 +35,25 @@ def compared_page(comparison: Any, *, command: str | None = None) -> Page:
         subtitle="; ".join([told, *comparison.notes]),
         headlines=tiles,
         figures={f"Success of each method, {told}.": comparison.plot(), "What it cost.": trade},
-        tables={"Methods": table.drop(columns=["condition", "label"]), "Differences": comparison.pairs},
+        tables={"Methods": table.set_index("condition").drop(columns="label"), "Differences": comparison.pairs},
         completions=[Completions(completions_side_by_side(shown.drop(columns="condition"), goal, labels=labels, n=3))],
+        every=AllCompletions(
+            frame=comparison.completions,
+            metric=goal,
+            numbers=["surprise", goal.column],
+            first=int(shown.loc[shown["role"] != "unsteered", "condition"].iloc[0]),
+            names=_names(comparison.completions),
+        ),
         settings=settings,
         command=command,
     )
+
+
+def _names(completions: pd.DataFrame) -> dict[int, str]:
+    """Conditions by method and setting; the unsteered one keeps its label."""
+    each = completions.drop_duplicates("condition")
+    each = each[each["role"] != "unsteered"]
+    return {
+        int(row.condition): ", ".join(filter(None, [row.method, row.setting, row.role if row.role == "random" else ""]))
+        for row in each.itertuples()
+    }

@@ -8,6 +8,7 @@ import pandas as pd
 
 from steerlens.figures import completions_side_by_side
 from steerlens.measures.summaries import CONTROLS
+from steerlens.reports.all_completions import AllCompletions
 from steerlens.reports.page import Completions, Headline, Page
 
 
@@ -25,6 +26,12 @@ def confirmation_page(confirmation: Any, *, command: str | None = None) -> Page:
         figures={f"Success, {told}.": confirmation.plot()},
         tables={"Every condition": confirmed_columns(confirmation.table)},
         completions=[Completions(completions_side_by_side(shown, confirmation.metric))],
+        every=AllCompletions(
+            frame=confirmation.frame,
+            metric=confirmation.metric,
+            numbers=["surprise", confirmation.metric.column],
+            first=int(confirmation.table["condition"].iloc[0]),
+        ),
         settings=settings,
         command=command,
     )
@@ -46,4 +53,15 @@ def confirmed_columns(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of a confirmation that a page shows."""
     names = ["role", "label", "n", "effect", "surprise", "fluent", "success", "success_low", "success_high"]
     names += ["difference", "difference_low", "difference_high", "p"]
-    return table[names].rename(columns={"difference": "steered leads by"})
+    return table.set_index("condition")[names].rename(columns={"difference": "steered leads by"})
+
+
+def together(frame: pd.DataFrame, part: str, confirmation: Any) -> pd.DataFrame:
+    """The completions that a condition was chosen by and those that confirm it, told apart by the column part."""
+    again = confirmation.frame.assign(condition=confirmation.frame["condition"].map(number_beside), part="confirmation")
+    return pd.concat([frame.assign(part=part), again], ignore_index=True)
+
+
+def number_beside(condition: int) -> int:
+    """The number of a confirmation's condition where those of another run stand beside it, -1 and up."""
+    return -2 - condition

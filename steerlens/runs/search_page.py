@@ -9,7 +9,9 @@ import pandas as pd
 
 from steerlens.figures import completions_side_by_side
 from steerlens.measures.metrics import Metric
+from steerlens.reports.all_completions import AllCompletions
 from steerlens.reports.page import Completions, Headline, Page
+from steerlens.runs.confirmation_page import number_beside, together
 from steerlens.runs.confirming import Confirmation
 from steerlens.runs.search_space import Candidate
 
@@ -44,6 +46,7 @@ def search_page(
     where = f"{one.placement}, {best.strength}, coefficient {one.vector.coeff:.3g}; {verdict}"
     headlines = [Headline("best setting", f"layer {one.vector.layer}", where)]
     shown = completions.assign(condition=completions["candidate"].fillna(-1).astype(int))
+    every = shown if confirmed is None else together(shown, "search", confirmed)
     chosen = candidates.loc[candidates["label"] == best.label, "candidate"].iloc[0]
     shown = shown[shown["condition"].isin([-1, chosen])]
     tables: dict[str, pd.DataFrame] = {}
@@ -54,11 +57,15 @@ def search_page(
         shown = confirmed.frame[confirmed.frame["role"].isin(["unsteered", "steered"])]
         told = ["role", "n", "effect", "success", "success_low", "success_high", "surprise", "fluent", "repetition"]
         caption = f"The best setting and its controls on {confirmed.settings['confirmed on']}; 95 % intervals"
-        tables[caption] = confirmed.table[told]
+        tables[caption] = confirmed.table.set_index("condition")[told].rename(index=number_beside)
     names = ["layer", "placement", "operation", "strength", "coeff", "n", "effect", "success", "surprise", "direction"]
-    tables["The front: settings that no other beats in effect and surprise"] = front[[*names, "knee"]]
-    every = candidates.sort_values("success", ascending=False, ignore_index=True)
-    tables["Every setting that was sampled; those with few completions say little"] = every[[*names, "kl", "shift"]]
+    tables["The front: settings that no other beats in effect and surprise"] = front.set_index("candidate")[
+        [*names, "knee"]
+    ].rename_axis("condition")
+    sampled = candidates.sort_values("success", ascending=False, ignore_index=True)
+    tables["Every setting that was sampled; those with few completions say little"] = sampled.set_index("candidate")[
+        [*names, "kl", "shift"]
+    ].rename_axis("condition")
     spent = int(frame["spent"].iloc[-1])
     return Page(
         title=f"Search: {title}",
@@ -67,6 +74,7 @@ def search_page(
         figures={"How the search got there, and effect against damage of what it tried.": figure},
         tables=tables,
         completions=[Completions(completions_side_by_side(shown, goal, n=6))],
+        every=AllCompletions(frame=every, metric=goal, numbers=["surprise", goal.column], first=int(chosen)),
         settings=settings,
         command=command,
     )

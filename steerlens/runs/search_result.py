@@ -68,7 +68,8 @@ class Search:
         """How it got there: success of the settings against the tokens spent, with the best so far, and the front."""
         from steerlens.figures.searches import search_path
 
-        return search_path(self.frame, self.candidates, goal=self.goal.name, title=f"Search: {self.title}")
+        steps, candidates = (one.assign(condition=one["candidate"]) for one in (self.frame, self.candidates))
+        return search_path(steps, candidates, goal=self.goal.name, title=f"Search: {self.title}")
 
     def report(self, path: str | Path, *, command: str | None = None) -> Path:
         """One self-contained HTML page with figure, confirmation, completions, tables and settings; returns its path.

@@ -19,8 +19,9 @@ from steerlens.measures.findings import NOTHING, differing
 from steerlens.measures.metrics import Metric
 from steerlens.measures.summaries import CONTROLS, best_found, control_of, interval, number, subject, unsteered
 from steerlens.measures.verdicts import judged
+from steerlens.reports.all_completions import AllCompletions
 from steerlens.reports.page import Completions, Headline, Page
-from steerlens.runs.confirmation_page import confirmed_columns
+from steerlens.runs.confirmation_page import confirmed_columns, number_beside, together
 from steerlens.runs.confirmation_page import headlines as headlines_of
 from steerlens.runs.confirming import Confirmation
 
@@ -84,7 +85,7 @@ def sweep_page(
         on, value = confirmed.settings["confirmed on"], headlines_of(confirmed)[0]
         headlines.append(Headline("confirmed", confirmed.verdict, f"success {value.value} ({value.note}) on {on}"))
         told_of = f"{confirmed.settings['condition']}: chosen on {confirmed.settings['chosen on']}, confirmed on {on}"
-        again = {told_of: confirmed_columns(confirmed.table)}
+        again = {told_of: confirmed_columns(confirmed.table).rename(index=number_beside)}
     return Page(
         title=f"{subject(settings)} on {settings['model']}",
         subtitle="; ".join(
@@ -97,9 +98,21 @@ def sweep_page(
         figures=figures,
         tables={**again, "Every condition": _table(rows, found, told)},
         completions=[Completions(best_beside_unsteered(frame, summary, metric))],
+        every=AllCompletions(
+            frame=frame if confirmed is None else together(frame, "sweep", confirmed),
+            metric=metric,
+            numbers=["surprise", *_columns(frame, summary)],
+            first=int(best["condition"]),
+        ),
         settings=settings,
         command=command,
     )
+
+
+def _columns(frame: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
+    """The columns of the metrics."""
+    names = summary["metric"].drop_duplicates()
+    return [f"{name} (metric)" if f"{name} (metric)" in frame else name for name in names]
 
 
 def no_effect(rows: pd.DataFrame) -> str:
@@ -122,7 +135,7 @@ def _table(rows: pd.DataFrame, found: list[int], told: pd.DataFrame | None) -> p
     # A page shows a dozen columns before it scrolls: what tells rows apart and what was found come first.
     first = ["role", "layer", "strength", "coeff", "mean", "low", "high", "differs from its controls", "verdict", "why"]
     order = [name for name in first if name in table] + [name for name in table if name not in first]
-    return table[order].drop(columns="condition")
+    return table.set_index("condition")[[name for name in order if name != "condition"]]
 
 
 def best_beside_unsteered(frame: pd.DataFrame, summary: pd.DataFrame, metric: Metric, *, n: int = 6) -> SideBySide:

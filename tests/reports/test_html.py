@@ -1,5 +1,7 @@
 """A page is one self-contained HTML file with every user's text escaped."""
 
+import base64
+import gzip
 import json
 import re
 import shutil
@@ -9,9 +11,11 @@ from html.parser import HTMLParser
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+from plotly.offline import get_plotlyjs
 
 from steerlens.figures import completions_side_by_side
 from steerlens.measures.metrics import words
+from steerlens.reports.all_completions import AllCompletions
 from steerlens.reports.html import page_html
 from steerlens.reports.page import Completions, Headline, Page
 from steerlens.reports.writing import write_page
@@ -67,6 +71,7 @@ def content(text):
         figures={f"one {text}": figure(text), "": figure()},
         tables={text: pd.DataFrame({text: [text, None], "mean": [0.123456, float("nan")], "n": [200, 3]})},
         completions=[Completions(sides, heading=text, lines=(text,), folded=sides, folded_title=text)],
+        every=AllCompletions(frame=frame.assign(condition=[0, 1]), metric=words("weddings"), names={1: text}),
         settings={text: text, "seed": 0, "coeffs": [1.0, 4.0], "top_k": None, "finished": True},
         command=f"steerlens sweep --prompt '{text}'",
     )
@@ -87,13 +92,31 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
     assert "http" not in policy
 
 
-def test_plotly_is_inlined_once_for_all_figures_and_not_at_all_without_any():
+def test_plotly_is_inlined_once_compressed_and_not_at_all_without_a_figure():
     page = Read(page_html(content("x")))
-    libraries = [text for attrs, text in page.scripts if attrs.get("id") == "plotly-library"]
-    assert len(libraries) == 1
-    assert len(libraries[0]) > 1_000_000
-    assert sum(len(text) > 500_000 for _, text in page.scripts) == 1
-    assert len(page_html(Page(title="t", settings={"a": 1}))) < 30_000
+    [library] = [text for attrs, text in page.scripts if attrs.get("id") == "plotly-library"]
+    assert gzip.decompress(base64.b64decode(library)).decode() == get_plotlyjs()
+    assert sum(len(text) for _, text in page.scripts) < len(library) + 40_000
+    assert len(library) < len(get_plotlyjs()) / 2
+    assert len(page_html(Page(title="t", settings={"a": 1}))) < 40_000
+
+
+def test_pages_of_a_folder_share_one_plotly(tmp_path):
+    paths = [write_page(tmp_path / f"{name}.html", content(name), library="beside") for name in ("one", "two")]
+    assert (tmp_path / "plotly.min.js").read_text(encoding="utf-8") == get_plotlyjs()
+    for path in paths:
+        assert path.stat().st_size < 100_000
+        page = Read(path.read_text(encoding="utf-8"))
+        assert [attrs["src"] for attrs in page.named("script") if "src" in attrs] == ["plotly.min.js"]
+    before = (tmp_path / "plotly.min.js").stat()
+    write_page(paths[0], content("one"), library="beside")
+    assert (tmp_path / "plotly.min.js").stat().st_mtime_ns == before.st_mtime_ns
+    (tmp_path / "plotly.min.js").write_text("of another version")
+    write_page(paths[0], content("one"), library="beside")
+    assert (tmp_path / "plotly.min.js").stat().st_size == before.st_size
+    (tmp_path / "apart").mkdir()
+    write_page(tmp_path / "apart" / "a.html", Page(title="no figure"), library="beside")
+    assert not (tmp_path / "apart" / "plotly.min.js").exists()
 
 
 def test_text_of_users_appears_as_text_everywhere():
@@ -101,8 +124,10 @@ def test_text_of_users_appears_as_text_everywhere():
     page = Read(source)
     assert not page.named("img")
     assert "taken over" not in "".join(text for attrs, text in page.scripts if attrs.get("type") != "application/json")
-    kinds = [attrs.get("id") or attrs.get("data-figure") for attrs, _ in page.scripts]
-    assert kinds == ["figure-0", "figure-1", "plotly-config", "plotly-library", None]
+    kinds = [set(attrs) - {"type"} or None for attrs, _ in page.scripts]
+    named = ["data-figure", "data-figure", "data-completions", "data-table", "id", "id"]
+    assert kinds == [*({name} for name in named), None]
+    assert NASTY not in "".join(text for _, text in page.scripts)
     shown = "".join(page.words)
     assert shown.count(NASTY) >= 12
     assert next(a["aria-label"] for a in page.named("div") if a.get("id") == "figure-0") == f"one {NASTY}"

@@ -83,6 +83,9 @@ class Result(ABC):
     def save(self, folder: str | Path, *, command: str | None = None, index: str | None = None) -> Path:
         """NAME.html, NAME.csv and NAME.json (settings and headlines) in a folder, made if missing; the page's path.
 
+        The page reads plotly.min.js, which is written beside it once for all pages of the folder; `report` writes one
+        that stands alone.
+
         Args:
             index: the file in the folder that lists this page among others, for a link back.
 
@@ -97,7 +100,9 @@ class Result(ABC):
             "settings": _plain(self.settings),
         }
         write_whole(place / f"{self.name}.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "the settings")
-        return write_page(place / f"{self.name}.html", lambda: self.page(command=command, index=index))
+        return write_page(
+            place / f"{self.name}.html", lambda: self.page(command=command, index=index), library="beside"
+        )
 
 
 def made_folder(path: str | Path) -> Path:
