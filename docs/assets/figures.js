@@ -33,7 +33,8 @@
     layout.title = { ...title, xref: "container", x: 0.03, text: head.join("<br>"), font: { ...title.font, size: 15 },
       subtitle: { ...title.subtitle, text: sub.join("<br>"), font: { size: 12 } } };
     if (shown && below) {
-      layout.legend = { ...legend, orientation: "h", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom" };
+      const tall = layout.height - layout.margin.t - layout.margin.b;
+      layout.legend = { ...legend, orientation: "h", x: 0, xanchor: "left", y: -bottom / tall, yanchor: "top", maxheight: 1 };
     }
     for (const axis of Object.keys(layout).filter((name) => name.startsWith("xaxis"))) {
       const named = layout[axis].title;
@@ -47,12 +48,22 @@
 
   const draw = () => places.forEach((place) => {
     const figure = JSON.parse(place.querySelector("script").textContent);
-    delete figure.layout.width;
+    const layout = figure.layout;
+    delete layout.width;
+    layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)"; // the page may be dark
+    for (const axis of new Set(["xaxis", "yaxis", ...Object.keys(layout).filter((name) => /^[xy]axis/.test(name))])) {
+      layout[axis] = { ...layout[axis], gridcolor: "rgba(128,136,148,0.2)", zerolinecolor: "rgba(128,136,148,0.55)" };
+    }
     const laidOut = figure.layout.xaxis?.visible === false; // a text set in lines: it scrolls sideways
     if (place.clientWidth < NARROW && laidOut) {
       figure.layout.width = 760;
       place.style.overflowX = "auto";
     } else if (place.clientWidth < NARROW) narrowed(figure, place.clientWidth);
+    else if (layout.title?.text) {
+      const head = lines(layout.title.text, place.clientWidth / 10.5);
+      layout.title.text = head.join("<br>");
+      layout.margin = { ...layout.margin, t: (layout.margin?.t ?? 84) + 22 * (head.length - 1) };
+    }
     Plotly.newPlot(place, figure.data, figure.layout, config);
   });
   const plotly = document.createElement("script");
