@@ -1,12 +1,14 @@
-"""What `search` finds on SmolLM2 within minutes a topic, and what it is worth on ten held-out prompts.
+"""What `search` finds for each topic within minutes, and what that is worth on held-out prompts.
 
     steerlens get smollm2
-    python scripts/smollm2_topics.py --out smollm2_topics
+    python scripts/search_topics.py --out topics_smollm2
+    python scripts/search_topics.py --model demo --out topics_demo
 
-For each topic the mean difference of its five shipped sentences from five neutral ones (of sentiment: of positive and
-negative openings of film reviews), at layers 16 to 28, placed at all tokens. Beside the setting found stand no
-steering, a random vector of equal norm and a sentence in front of the prompt. One JSON file and one page per topic;
-topics whose file is there are left out, and one that was interrupted goes on from its storage.
+For each topic two kinds of vector, both of its five shipped sentences (of sentiment: of openings of film reviews): the
+mean difference from neutral ones at layers of the later two thirds, and a vector trained to make the sentences likely at
+three of these layers; placed at all tokens. Beside the setting found, on ten held-out prompts, stand no steering, a
+random vector of equal norm and a sentence in front of the prompt. One JSON file and one page per topic; topics whose
+file is there are left out, and one that was interrupted goes on from its storage. `--table` prints what is there.
 """
 
 from __future__ import annotations
@@ -41,38 +43,48 @@ HELD_OUT = [
     "Nobody in the town expected that",
     "After work I usually",
 ]
-STRENGTHS = [sl.norm_share(round(float(share), 3)) for share in np.geomspace(0.25, 1.05, 6)]
+STRENGTHS = [sl.norm_share(round(float(share), 3)) for share in np.geomspace(0.1, 1.05, 10)]
 
 
 def main() -> None:
     """Search the topics one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2", choices=["smollm2", "demo"])
     parser.add_argument("--topics", nargs="+", default=[*demo.TOPICS, "sentiment"])
-    parser.add_argument("--minutes", type=float, default=10.0, help="of search per topic; the confirmation comes after")
-    parser.add_argument("--layers", type=int, nargs="+", default=list(range(16, 30, 2)))
+    parser.add_argument("--minutes", type=float, default=5.0, help="of search per topic; the confirmation comes after")
     parser.add_argument("--n", type=int, default=8, help="samples of a prompt that a setting gets at most")
     parser.add_argument("--confirm", type=int, default=20, help="samples of each held-out prompt")
-    parser.add_argument("--tokens", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path("smollm2_topics"))
+    parser.add_argument("--tokens", type=int, default=40)
+    parser.add_argument("--out", type=Path, default=Path("topics"))
+    parser.add_argument("--table", action="store_true", help="print what is there, and search nothing")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    model = sl.load_model("smollm2", dtype="bfloat16", bridge=True, processing=False)
-    for topic in asked.topics:
-        target = asked.out / f"{topic}.json"
-        if not target.exists():
-            found = searched(model, topic, asked)
-            target.write_text(json.dumps(found, indent=1), encoding="utf-8")
-        print(target.read_text(encoding="utf-8"), flush=True)
+    if not asked.table:
+        how = {} if asked.model == "demo" else {"dtype": "bfloat16", "bridge": True, "processing": False}
+        model = sl.load_model(asked.model, **how)
+        for topic in asked.topics:
+            target = asked.out / f"{topic}.json"
+            if not target.exists():
+                target.write_text(json.dumps(searched(model, topic, asked), indent=1), encoding="utf-8")
+                print(table([target]), flush=True)
+    print(table(sorted(asked.out.glob("*.json"))))
 
 
 def searched(model: sl.HookedModel, topic: str, asked: argparse.Namespace) -> dict[str, Any]:
     """What is found for a topic, as plain data."""
     started = time.monotonic()
     positive, negative, goal, words = contrast(topic)
-    vectors = sl.mean_difference(model, positive, negative, layers=asked.layers, token=slice(1, None))
+    n_layers = model.cfg.n_layers
+    later = range(n_layers // 3, n_layers, max(n_layers // 15, 1))
+    means = sl.mean_difference(model, positive, negative, layers=later, token=slice(1, None))
+    trained = [
+        sl.trained(model, positive, layer=round(share * n_layers), steps=40, held_out=0.4, progress=False)
+        for share in (0.53, 0.67, 0.8)
+    ]
+    made = time.monotonic()
     found = sl.search(
         model,
-        {topic: vectors},
+        {"mean difference": means, "trained": trained},
         SEARCHED,
         goal=goal,
         budget=1_000_000,
@@ -95,11 +107,26 @@ def searched(model: sl.HookedModel, topic: str, asked: argparse.Namespace) -> di
         "coefficient": round(found.candidate.injection.vector.coeff, 3),
         "settings sampled": len(found.candidates),
         "tokens": int(found.frame["spent"].iloc[-1]),
-        "minutes": round((time.monotonic() - started) / 60, 1),
+        "minutes to make the vectors": round((made - started) / 60, 1),
+        "minutes of search": asked.minutes,
+        "minutes in all": round((time.monotonic() - started) / 60, 1),
         "verdict": found.confirmed.verdict,
         "why": str(found.confirmed.row["why"]),
         "held out": found.confirmed.table[told].round(3).to_dict("records"),
     }
+
+
+def table(files: list[Path]) -> str:
+    """A line for each topic: on topic / on topic and fluent (with its interval), and the same of its controls."""
+    lines = []
+    for file in files:
+        one = json.loads(file.read_text(encoding="utf-8"))
+        cells = [f"{one['topic']:10} {one['setting']:55} {one['minutes in all']:5} min"]
+        for row in one["held out"]:
+            limits = f" ({row['success_low']:.0%} to {row['success_high']:.0%})" if row["role"] == "steered" else ""
+            cells.append(f"{row['role']} {row['effect']:.1%} / {row['success']:.1%}{limits}")
+        lines.append("; ".join([*cells, one["verdict"]]))
+    return "\n".join(lines)
 
 
 def contrast(topic: str) -> tuple[list[str], list[str], sl.metrics.Metric, str]:
