@@ -5,8 +5,8 @@
     python scripts/search_topics.py --model demo --out topics_demo
 
 For each topic two kinds of vector, both of its five shipped sentences (of sentiment: of openings of film reviews): the
-mean difference from neutral ones at layers of the later two thirds, and a vector trained to make the sentences likely at
-three of these layers; placed at all tokens. Beside the setting found, on ten held-out prompts, stand no steering, a
+mean difference from neutral ones at layers of the later two thirds, and, at three layers, a vector trained to make the
+sentences likely; placed at all tokens. Beside the setting found, on ten held-out prompts, stand no steering, a
 random vector of equal norm and a sentence in front of the prompt. One JSON file and one page per topic; topics whose
 file is there are left out, and one that was interrupted goes on from its storage. `--table` prints what is there.
 """

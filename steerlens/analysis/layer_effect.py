@@ -14,7 +14,8 @@ import torch
 from steerlens.analysis.injected import injected_norms, injected_rows
 from steerlens.analysis.named_tokens import Pieces, Words, named_tokens
 from steerlens.analysis.set_effects import MEASURES, over_prompts, set_effects
-from steerlens.arguments import choice, numbers, seed_number, shown
+from steerlens.analysis.strengths import coefficients
+from steerlens.arguments import choice, seed_number, shown
 from steerlens.errors import SteerlensError
 from steerlens.measures.summaries import best_condition, subject
 from steerlens.models import HookedModel, for_one_thread, require_model
@@ -25,6 +26,7 @@ from steerlens.steering.extraction.activations import resid_pre
 from steerlens.steering.layer_vectors import layer_vectors
 from steerlens.steering.prompts import Prompt, PromptLike, read_prompts
 from steerlens.steering.random_vectors import Control, random_like
+from steerlens.steering.strengths import Strength, read_coeffs
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -39,9 +41,10 @@ class LayerEffect(Shown):
 
     Attributes:
         frame: one row per condition × prompt. Columns: condition, label, role ("unsteered", "steered", "random"),
-            layer, coeff, placement, prompt, prompt_index; shift, effectiveness, disruption, two_way, kl (nats),
-            prob_base, prob_steered (see `MEASURES`); vector_norm, resid_norm, norm_ratio: means over the positions
-            where the vector is not zero, of its norm, of the unsteered residual stream's norm there, of their ratio.
+            layer, coeff, (strength, if one was asked for,) placement, prompt, prompt_index; shift, effectiveness,
+            disruption, two_way, kl (nats), prob_base, prob_steered (see `MEASURES`); vector_norm, resid_norm,
+            norm_ratio: means over the positions where the vector is not zero, of its norm, of the unsteered residual
+            stream's norm there, of their ratio.
         settings: everything needed to repeat it, as plain data.
     """
 
@@ -52,10 +55,11 @@ class LayerEffect(Shown):
     def summary(self) -> pd.DataFrame:
         """One row per condition × measure, averaged over the prompts.
 
-        Columns: condition, label, role, layer, coeff, placement, metric, kind (its unit), observations, mean, low, high
-        (95 % Student-t; NaN with one prompt).
+        Columns: condition, label, role, layer, coeff, placement, (strength,) metric, kind (its unit), observations,
+        mean, low, high (95 % Student-t; NaN with one prompt).
         """
-        return over_prompts(self.frame, _KEYS, {**MEASURES, **_NORMS})
+        keys = [*_KEYS, "strength"] if "strength" in self.frame else _KEYS
+        return over_prompts(self.frame, keys, {**MEASURES, **_NORMS})
 
     def best(self, measure: str = "effectiveness") -> pd.Series:
         """The summary row of the steered condition with the largest mean of `measure`."""
@@ -108,7 +112,7 @@ def layer_effect(
     wanted: Words,
     *,
     layers: Sequence[int] | Literal["all"] = "all",
-    coeffs: Sequence[float] | float = (1.0,),
+    coeffs: Sequence[float | Strength] | float | Strength = (1.0,),
     placement: Placement | None = None,
     pieces: Pieces = "error",
     control: Control = "random",
@@ -127,7 +131,8 @@ def layer_effect(
         prompts: one prompt or several (texts, chats, token ids); several are averaged, with intervals.
         wanted: a word or several that together make the set, or token ids (`" wedding"`: the leading space matters).
         layers: `"all"` or layer numbers.
-        coeffs: coefficients.
+        coeffs: coefficients, or strengths that compare, as `sl.iso_kl(0.5)`: these are solved for each vector's
+            coefficient on the prompts (see `solve_strengths`), and the frame has a column strength.
         pieces: what to do with a word that is several tokens: "error", its "first" piece, or "all".
         control: `"random"` adds, for each condition, a random vector of the same norm at each position; None does not.
         seed: of the random vectors.
@@ -139,19 +144,25 @@ def layer_effect(
     given = read_prompts(model, prompts)
     seed = seed_number(seed)
     tokens = named_tokens(model, wanted, pieces=pieces)
-    factors = numbers("coeffs", coeffs)
+    asked = read_coeffs("coeffs", coeffs)
     choice("control", control, ("random", None))
     vectors = layer_vectors(model, what, layers)
-    conditions, roles = [Condition()], ["unsteered"]
-    for role, kind in (("steered", vectors), ("random", [random_like(v, seed=seed) for v in vectors])):
-        if role == "random" and control is None:
-            continue
-        for factor in factors:
-            for vector in kind:
+    factors = coefficients(model, [Condition((Injection(vector, placement),)) for vector in vectors], given, asked)
+    kinds = {"steered": vectors}
+    if control is not None:
+        kinds["random"] = [random_like(vector, seed=seed) for vector in vectors]
+    conditions, roles, names = [Condition()], ["unsteered"], [""]
+    for role, kind in kinds.items():
+        for one, each in zip(asked, factors, strict=True):
+            for factor, vector in zip(each, kind, strict=True):
                 conditions.append(Condition((Injection(factor * vector, placement),)))
                 roles.append(role)
+                names.append(str(one) if isinstance(one, Strength) else f"coefficient {one:g}")
     frame = set_effects(model, given, conditions, list(tokens), batch_size=batch_size, memory_budget=memory_budget)
     frame.insert(2, "role", frame["condition"].map(dict(enumerate(roles))))
+    if any(isinstance(one, Strength) for one in asked):
+        strength = frame["condition"].map(dict(enumerate(names)))
+        frame.insert(frame.columns.get_loc("coeff") + 1, "strength", strength)
     frame = frame.join(_norms(model, given, conditions))
     settings = {
         "what": str(what) if isinstance(what, PromptPair) else [v.title for v in vectors],
@@ -159,7 +170,7 @@ def layer_effect(
         "prompts": [prompt.text for prompt in given],
         "wanted": list(tokens.values()),
         "layers": [v.layer for v in vectors],
-        "coeffs": factors,
+        "coeffs": [str(one) if isinstance(one, Strength) else one for one in asked],
         "placement": placement if placement is not None else vectors[0].placement,
         "control": control,
         "seed": seed,

@@ -36,7 +36,7 @@ def compare(
     words: Annotated[
         str | None, typer.Option(help="Success: a topic or words with commas.", show_default="the topic")
     ] = None,
-    methods: Annotated[str, typer.Option(help="'all', or some of mean_difference,pca,probe,lda.")] = "all",
+    methods: Annotated[str, typer.Option(help="'all', or some of mean_difference,pca,probe,lda,trained.")] = "all",
     prompting: Annotated[
         str | None, typer.Option(help="What prompting says.", show_default="Talk about the topic.")
     ] = None,
@@ -48,6 +48,10 @@ def compare(
     model: ModelOptions = MODEL,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML report, self-contained.")] = None,
     csv: Annotated[Path | None, typer.Option(help="All completions as CSV.")] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Keep completions in this folder; the same command resumes an interrupted comparison."),
+    ] = None,
 ) -> None:
     """Which method steers best, and does it beat asking? On held-out prompts, with intervals and verdicts.
 
@@ -86,6 +90,7 @@ def compare(
         layers=chosen(loaded.cfg.n_layers),
         token="last" if contrast is not None else slice(1, None),
         sampling=drawn,
+        storage=store,
     )
     writers = {}
     if csv is not None:

@@ -1,16 +1,28 @@
-"""`steerlens demo`: the main job on the embedded model."""
+"""`steerlens demo`: the main job on the embedded model, and beside it what a search finds."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steerlens.cli.options import MODEL, PAIR_HELP, PROMPT, SAMPLING, ModelOptions, Prompt, SamplingChoice
-from steerlens.cli.sweep import Csv, deliver, sweep
+from steerlens.cli.options import MODEL, PAIR_HELP, PROMPT, SAMPLING, ModelOptions, Prompt, SamplingChoice, read_metric
+from steerlens.cli.sweep import Csv, deliver
 from steerlens.errors import SteerlensError
+
+if TYPE_CHECKING:
+    from steerlens.engine import Sampling
+    from steerlens.measures.metrics import Metric
+    from steerlens.models import HookedModel
+    from steerlens.runs.confirming import Confirmation
+    from steerlens.runs.swept import Sweep
+
+METHODS = ("actadd", "mean-difference")
+
+# Of the search: completions of each prompt that a setting gets at most, and of all settings together.
+_SAMPLES, _COMPLETIONS = 8, 800
 
 
 def demo(
@@ -29,6 +41,13 @@ def demo(
             show_default="actadd on the embedded model, else mean-difference",
         ),
     ] = None,
+    search: Annotated[
+        bool | None,
+        typer.Option(
+            help="Search for a better setting too, with vectors of the topic's sentences.",
+            show_default="on the embedded model, if the topic has sentences",
+        ),
+    ] = None,
     sampling: SamplingChoice = SAMPLING,
     model: ModelOptions = MODEL,
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML report, self-contained.")] = Path("weddings.html"),
@@ -39,9 +58,13 @@ def demo(
     The settings are the ActAdd paper's: 200 completions of 40 tokens for every layer and for the unsteered model,
     temperature 1, top-p 0.3, frequency penalty 1; a random vector of equal norm at every layer is the control.
 
-    The paper's recipe, one word in front of the prompt, does little on some models (SmolLM2 among them). On any but the
-    embedded one the vector is therefore the mean difference of five sentences about the topic and five about nothing,
-    added everywhere, at six layers of the later two thirds.
+    The paper's recipe is one word in front of the prompt. What other vectors could do is found by a short search on
+    other prompts (mean difference of the topic's sentences, and vectors trained on them) and stands beside it, as many
+    completions of the same prompt, with the damage of both.
+
+    That recipe does little on some models (SmolLM2 among them). On any but the embedded one the vector is therefore the
+    mean difference of five sentences about the topic and five about nothing, added everywhere, at six layers of the
+    later two thirds.
 
     [bold]Examples[/bold]
 
@@ -51,50 +74,77 @@ def demo(
 
       steerlens demo --model smollm2 --dtype bfloat16 --n 50
     """
-    chosen = method or ("actadd" if model.model == "demo" else "mean-difference")
-    if chosen == "mean-difference":
-        _everywhere(words, prompt, coeff or [2.0], sampling, model, out, csv)
-        return
-    if chosen != "actadd":
+    from steerlens.cli.outputs import check_places
+    from steerlens.demo import TOPICS
+
+    check_places(out=out, csv=csv)
+    chosen = method or (METHODS[0] if model.model == "demo" else METHODS[1])
+    if chosen not in METHODS:
         raise SteerlensError(f"--method {chosen!r} is unknown; use actadd or mean-difference")
-    sweep(
-        positive=positive,
-        negative=negative,
-        prompt=[prompt],
-        words=words,
-        coeff=coeff or [1.0, 4.0],
-        sampling=sampling,
-        model=model,
-        out=out,
-        csv=csv,
-    )
+    searching = (model.model == "demo" and words in TOPICS) if search is None else search
+    if words not in TOPICS and (searching or chosen == METHODS[1]):
+        instead = "--no-search" if chosen == METHODS[0] else "--method actadd"
+        raise SteerlensError(
+            f"there are no sentences about --words {words!r}; use one of {', '.join(TOPICS)}, or {instead}"
+        )
+    drawn, metric = sampling.read(), read_metric(words)
+    loaded = model.load()
+    started = time.perf_counter()
+    if chosen == METHODS[0]:
+        result = _in_front(loaded, positive, negative, prompt, coeff or [1.0, 4.0], metric, drawn)
+    else:
+        result = _everywhere(loaded, words, prompt, coeff or [2.0], metric, drawn)
+    seconds = time.perf_counter() - started
+    found = _searched(loaded, words, prompt, metric, drawn) if searching else None
+    deliver(result, seconds, out=out, csv=csv, confirmed=found)
+
+
+def _in_front(
+    model: HookedModel,
+    positive: str,
+    negative: str,
+    prompt: str,
+    coeffs: list[float],
+    metric: Metric,
+    sampling: Sampling,
+) -> Sweep:
+    """The sweep of the paper's recipe."""
+    import steerlens as sl
+
+    pair = sl.PromptPair(positive, negative)
+    return sl.sweep(model, pair, prompt, coeffs=coeffs, metrics=[metric], sampling=sampling)
 
 
 def _everywhere(
-    words: str,
-    prompt: str,
-    coeffs: list[float],
-    sampling: SamplingChoice,
-    model: ModelOptions,
-    out: Path,
-    csv: Path | None,
-) -> None:
+    model: HookedModel, topic: str, prompt: str, coeffs: list[float], metric: Metric, sampling: Sampling
+) -> Sweep:
     """The sweep of the mean difference of the shipped sentences about a topic."""
     import steerlens as sl
-    from steerlens.cli.outputs import check_places
-    from steerlens.demo import TOPICS, topic_contrast
+    from steerlens.demo import topic_contrast
 
-    check_places(out=out, csv=csv)
-    if words not in TOPICS:
-        raise SteerlensError(
-            f"there are no sentences about --words {words!r}; use one of {', '.join(TOPICS)}, or --method actadd"
-        )
-    drawn, metric = sampling.read(), sl.metrics.topic(words)
-    loaded = model.load()
-    n_layers = loaded.cfg.n_layers
+    n_layers = model.cfg.n_layers
     layers = sorted({round(n_layers * (1 / 3 + 2 / 3 * i / 6)) for i in range(6)})
     # Averaged over all tokens: that of the last token is mostly about the full stop.
-    vectors = sl.mean_difference(loaded, *topic_contrast(words), layers=layers, token=slice(1, None))
-    started = time.perf_counter()
-    result = sl.sweep(loaded, vectors, prompt, coeffs=coeffs, metrics=[metric], sampling=drawn)
-    deliver(result, time.perf_counter() - started, out=out, csv=csv)
+    vectors = sl.mean_difference(model, *topic_contrast(topic), layers=layers, token=slice(1, None))
+    return sl.sweep(model, vectors, prompt, coeffs=coeffs, metrics=[metric], sampling=sampling)
+
+
+def _searched(model: HookedModel, topic: str, prompt: str, metric: Metric, sampling: Sampling) -> Confirmation | None:
+    """What a search on other prompts finds, confirmed with as many completions of this one as the sweep has."""
+    from dataclasses import replace
+
+    import steerlens as sl
+    from steerlens.cli.search import PROMPTS, topic_directions
+
+    others = [one for one in PROMPTS if one != prompt]
+    n_layers = model.cfg.n_layers
+    return sl.search(
+        model,
+        topic_directions(model, topic, range(n_layers // 3, n_layers)),
+        others,
+        goal=metric,
+        budget=_COMPLETIONS * sampling.max_new_tokens,
+        held_out=prompt,
+        confirm=sampling.n,
+        sampling=replace(sampling, n=_SAMPLES),
+    ).confirmed

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -62,6 +64,9 @@ def search(
     budget: Annotated[int, typer.Option(help="Tokens to sample.")] = 100_000,
     minutes: Annotated[float | None, typer.Option(help="Stop choosing after this time, too.")] = None,
     confirm: Annotated[int, typer.Option(help="Completions of each held-out prompt; 0 leaves it out.")] = 50,
+    training: Annotated[
+        bool, typer.Option(help="Train a vector at three layers too, on the sentences about the topic.")
+    ] = True,
     strategy: Annotated[
         str, typer.Option(help="How settings are chosen: ordered+halving, random+halving, tpe+halving, random, tpe.")
     ] = "ordered+halving",
@@ -76,7 +81,8 @@ def search(
 ) -> None:
     """Which setting steers best? Layer, strength and kind of vector, on topic AND fluent, on held-out prompts.
 
-    Tries the pair's vectors, and for a topic that the package has sentences about also their mean difference.
+    Tries the pair's vectors, and for a topic that the package has sentences about also their mean difference and
+    vectors trained on them.
 
     [bold]Examples[/bold]
 
@@ -101,7 +107,7 @@ def search(
     started = time.perf_counter()
     result = sl.search(
         loaded,
-        _directions(loaded, positive, negative, chosen(loaded.cfg.n_layers)),
+        _directions(loaded, positive, negative, chosen(loaded.cfg.n_layers), training=training),
         [read_prompt(text, chat=chat) for text in prompt or PROMPTS],
         goal=metric,
         budget=budget,
@@ -157,16 +163,35 @@ def told(result: Search) -> str:
     return f"\n{table(f'Search: {result.title}', columns, cells)}\n{result!r}\n"
 
 
-def _directions(model: HookedModel, positive: str, negative: str, layers: Any) -> dict[str, Any]:
-    """The pair, and the mean difference of the sentences about a topic of that name."""
+def _directions(
+    model: HookedModel, positive: str, negative: str, layers: Sequence[int] | Literal["all"], *, training: bool
+) -> dict[str, Any]:
+    """The pair, and the vectors of the sentences about a topic of that name."""
     import steerlens as sl
-    from steerlens import demo
+    from steerlens.demo import TOPICS
 
     found: dict[str, Any] = {f"{positive!r} − {negative!r}": sl.PromptPair(positive, negative)}
     topic = positive.strip()
-    if topic in demo.TOPICS and not negative.strip():
-        about, neutral = demo.topic_contrast(topic)
-        found[f"sentences about {topic}"] = sl.mean_difference(
-            model, about, neutral, layers=layers, token=slice(1, None)
-        )
+    if topic in TOPICS and not negative.strip():
+        found |= topic_directions(model, topic, layers, training=training)
+    return found
+
+
+def topic_directions(
+    model: HookedModel, topic: str, layers: Sequence[int] | Literal["all"], *, training: bool = True
+) -> dict[str, Any]:
+    """The vectors of the shipped sentences about a topic: their mean difference, and trained ones if asked for."""
+    import steerlens as sl
+    from steerlens.demo import topic_contrast
+    from steerlens.runs.methods import trained_vectors
+    from steerlens.steering.extraction.trained import NothingLearned
+
+    about, neutral = topic_contrast(topic)
+    # Averaged over all tokens: that of the last token is mostly about the full stop.
+    means = sl.mean_difference(model, about, neutral, layers=layers, token=slice(1, None))
+    found: dict[str, Any] = {f"sentences about {topic}": means}
+    if training:
+        contrast = sl.ContrastSet.of(zip(about, neutral, strict=True), name=topic)
+        with suppress(NothingLearned):  # the others are searched
+            found[f"trained on sentences about {topic}"] = trained_vectors(model, contrast, layers=layers)
     return found

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, Literal, Unpack
 
 import pandas as pd
 
 from steerlens.analysis.strengths import solve_strengths
-from steerlens.arguments import finite_number, listed, shown, whole_number
+from steerlens.arguments import finite_number, listed, path_to, shown, whole_number
 from steerlens.engine import Sampling, generate
 from steerlens.engine.sampling_settings import SamplingOptions, chosen_sampling, shows_sampling_options
 from steerlens.errors import SteerlensError
@@ -20,6 +21,7 @@ from steerlens.models import HookedModel, require_model, run_settings
 from steerlens.runs.compared import Comparison
 from steerlens.runs.controls import words_of
 from steerlens.runs.methods import Method, vectors_by_method
+from steerlens.runs.parts import complete_in_parts
 from steerlens.runs.search import search
 from steerlens.runs.search_space import STRENGTHS, Direction
 from steerlens.steering import Condition, ContrastSet, Injection, PromptPair, Steering, SteeringVector, random_like
@@ -49,6 +51,7 @@ def compare(
     strengths: Sequence[Strength] = STRENGTHS,
     margin: float = MARGIN,
     sampling: Sampling | None = None,
+    storage: str | Path | None = None,
     batch_size: int | None = None,
     progress: bool | None = None,
     **options: Unpack[SamplingOptions],
@@ -59,11 +62,11 @@ def compare(
     unsteered, each method, a random vector of its norm beside it, and prompting.
 
     Args:
-        contrast: a ContrastSet (mean difference, PCA, probe, LDA), or a PromptPair or several (ActAdd).
+        contrast: a ContrastSet (mean difference, PCA, probe, LDA, trained), or a PromptPair or several (ActAdd).
         prompts: to choose settings on. Of several, the last third is held out, unless `held_out` is given.
         goal: a metric that is a share, such as `sl.metrics.words("weddings")`.
-        methods: `"all"` that the contrast is enough for; some of "actadd", "mean_difference", "pca", "probe", "lda";
-            or vectors by the name of their method.
+        methods: `"all"` that the contrast is enough for; some of "actadd", "mean_difference", "pca", "probe", "lda",
+            "trained" (at three layers, which takes the longest); or vectors by the name of their method.
         baselines: `"random"`, `"prompting"` (the positive side of a pair in words), or a `Prompting`.
         budget: tokens to search with, for each method.
         damage: at equal damage every method is scaled to be so many nats per token more surprising than unsteered
@@ -71,6 +74,8 @@ def compare(
         confirm: completions of each held-out prompt.
         layers, token: of the vectors, as of `mean_difference`.
         strengths: the scale to search; see `search`.
+        storage: a folder that keeps every completion: an SQLite file for the search of each method, and one for the
+            comparison. After an interruption, run the same call again: what is finished is read.
         margin, sampling, n, max_new_tokens, …, batch_size, progress: as of `search`.
 
     Raises:
@@ -82,6 +87,7 @@ def compare(
     sampling = chosen_sampling(sampling, options, default=DEFAULT_SAMPLING)
     damage, margin = finite_number("damage", damage, above=0), finite_number("margin", margin)
     confirm = whole_number("confirm", confirm, least=1)
+    place = None if storage is None else _folder(storage)
     chosen, other, notes = _divided(model, prompts, held_out)
     vectors, left_out = vectors_by_method(model, contrast, methods, layers=layers, token=token)
     told, random = _baselines(model, baselines, contrast, [*chosen, *other], sampling, notes)
@@ -89,6 +95,7 @@ def compare(
         name: search(
             model, _named(name, one), chosen, goal=goal, budget=budget, strengths=strengths, margin=margin,
             held_out=other or None, confirm=0, sampling=sampling, batch_size=batch_size, progress=progress,
+            storage=None if place is None else place / f"{name}.sqlite",
         )
         for name, one in vectors.items()
     }  # fmt: skip
@@ -101,8 +108,6 @@ def compare(
         scaled = replace(injection, vector=float(one["coeff"]) * injection.vector)
         cells.append((name, "equal damage", scaled))
     fresh = replace(sampling, n=confirm, seed=sampling.seed + (1 if sampling.seed < 2**62 else -1))
-    frame = _completed(model, other or chosen, cells, told, random, fresh, batch_size=batch_size, progress=progress)
-    measure_completions(frame, (goal,))
     settings = {
         "what": str(contrast) if isinstance(contrast, PromptPair) else getattr(contrast, "name", "several pairs"),
         "goal": goal.name,
@@ -119,7 +124,23 @@ def compare(
         **asdict(fresh),
         **run_settings(model),
     }
+    frame = _completed(
+        model, other or chosen, _planned(cells, told, random, seed=fresh.seed), fresh,
+        settings={"compares": settings["what"], "goal": goal.name, **run_settings(model)},
+        store=None if place is None else place / "compared.sqlite", batch_size=batch_size, progress=progress,
+    )  # fmt: skip
+    measure_completions(frame, (goal,))
     return Comparison(frame, goal, margin, found, (*notes, *left_out), settings)
+
+
+def _folder(storage: str | Path) -> Path:
+    """The folder, made if it is not there."""
+    place = path_to(storage, "storage")
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SteerlensError(f"storage must be a folder, and {place} cannot be one: {error.strerror}") from None
+    return place
 
 
 def _named(name: str, vectors: Sequence[SteeringVector]) -> dict[str, Direction]:
@@ -159,34 +180,45 @@ def _baselines(
     return words, "random" in asked
 
 
+Planned = tuple[str, str, str, Condition]
+"""Role, method and setting of a condition that is compared."""
+
+
+def _planned(
+    cells: Sequence[tuple[str, str, Injection]], told: Sequence[Prompting], random: bool, *, seed: int
+) -> list[Planned]:
+    """Everything that is compared, the unsteered model first."""
+    plan: list[Planned] = [("unsteered", "", "", Condition())]
+    plan += [("steered", name, setting, Condition((one,))) for name, setting, one in cells]
+    if random:
+        for name, setting, one in cells:
+            noise = replace(one, vector=random_like(one.vector, seed=seed))
+            plan.append(("random", name, setting, Condition((noise,))))
+    return plan + [("prompting", one.title, "", Condition(prompting=one)) for one in told]
+
+
 def _completed(
     model: HookedModel,
     prompts: list[Prompt],
-    cells: Sequence[tuple[str, str, Injection]],
-    told: Sequence[Prompting],
-    random: bool,
+    plan: Sequence[Planned],
     sampling: Sampling,
     *,
+    settings: Mapping[str, Any],
+    store: Path | None,
     batch_size: int | None,
     progress: bool | None,
 ) -> pd.DataFrame:
     """The completions of everything that is compared, with columns role, method and setting."""
-    plan: list[tuple[str, str, str, Condition]] = [("unsteered", "", "", Condition())]
-    plan += [("steered", name, setting, Condition((one,))) for name, setting, one in cells]
-    if random:
-        for name, setting, one in cells:
-            noise = replace(one, vector=random_like(one.vector, seed=sampling.seed))
-            plan.append(("random", name, setting, Condition((noise,))))
-    plan += [("prompting", one.title, "", Condition(prompting=one)) for one in told]
-    frame = generate(
-        model,
-        prompts,
-        list[Steering]([condition for *_, condition in plan]),
-        sampling=sampling,
-        surprise=True,
-        batch_size=batch_size,
-        progress=progress,
-    )
-    for place, name in enumerate(("role", "method", "setting")):
+    conditions, roles = [condition for *_, condition in plan], [role for role, *_ in plan]
+    how: dict[str, Any] = {"sampling": sampling, "surprise": True, "batch_size": batch_size, "progress": progress}
+    if store is None:
+        frame = generate(model, prompts, list[Steering](conditions), **how)
+        frame.insert(2, "role", frame["condition"].map(dict(enumerate(roles))))
+    else:
+        settings = {**settings, "prompts": [prompt.text for prompt in prompts], **asdict(sampling)}
+        frame = complete_in_parts(
+            model, prompts, conditions, roles, settings=settings, store=store, engine="local", **how
+        )
+    for place, name in enumerate(("method", "setting"), start=1):
         frame.insert(2 + place, name, frame["condition"].map({number: one[place] for number, one in enumerate(plan)}))
     return frame

@@ -8,16 +8,53 @@ from typing import Any, Literal
 from steerlens.arguments import listed, shown
 from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
-from steerlens.steering import ContrastSet, PromptPair, SteeringVector, actadd, mean_difference, pca, probe
+from steerlens.steering import ContrastSet, PromptPair, SteeringVector, actadd, mean_difference, pca, probe, trained
+from steerlens.steering.extraction.activations import which_layers
 from steerlens.steering.extraction.token_choice import Token
+from steerlens.steering.extraction.trained import NothingLearned
 from steerlens.steering.layer_vectors import is_pairs
 
-Method = Literal["actadd", "mean_difference", "pca", "probe", "lda"]
+Method = Literal["actadd", "mean_difference", "pca", "probe", "lda", "trained"]
+# Training takes a backward pass per step: few layers, where topics and styles are steered best on models of any depth.
+_TRAINED_AT = (0.53, 0.67, 0.8)
+
+
+def trained_vectors(
+    model: HookedModel, contrast: ContrastSet, *, layers: Sequence[int] | Literal["all"], token: Token = "last"
+) -> dict[int, SteeringVector]:
+    """A trained vector at three of the layers, from about the middle on; by layer.
+
+    Towards the positive texts; by preference where they are chats or answers to a context (see `trained`).
+
+    Args:
+        token: of no meaning here: all tokens are trained on.
+
+    Raises:
+        SteerlensError: nothing was learned at any of them (a layer where that is so is left out), or see `trained`.
+    """
+    chosen = which_layers(model, None, layers)
+    at = dict.fromkeys(chosen[min(int(share * len(chosen)), len(chosen) - 1)] for share in _TRAINED_AT)
+    plain = not contrast.context and all(isinstance(one, str) for one in contrast.positive)
+    targets = list(contrast.positive) if plain else contrast
+    # Of few texts two or more are held out, or training stops at random.
+    held_out = 0.4 if len(contrast.positive) < 20 else 0.25
+    found, reasons = {}, []
+    for layer in at:
+        try:
+            found[layer] = trained(model, targets, layer=layer, steps=40, held_out=held_out, progress=False)
+        except NothingLearned as reason:
+            reasons.append(reason)
+    if not found:
+        raise reasons[0]
+    return found
+
+
 _OF_SETS: dict[str, Callable[..., Any]] = {
     "mean_difference": mean_difference,
     "pca": pca,
     "probe": probe,
     "lda": lambda model, contrast, **how: probe(model, contrast, kind="lda", **how),
+    "trained": trained_vectors,
 }
 METHODS = ("actadd", *_OF_SETS)
 

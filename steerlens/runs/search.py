@@ -132,6 +132,7 @@ def search(
         placements=placements,  # type: ignore[arg-type]
         strengths=strengths,
         words=goal.marked,
+        better=goal.better,
         batch_size=batch_size,
     )
     settings: dict[str, Any] = {

@@ -17,6 +17,7 @@ from steerlens.analysis.strengths import scaled, solved
 from steerlens.arguments import choice, listed, shown
 from steerlens.engine.reductions import reduce_next_tokens
 from steerlens.errors import SteerlensError
+from steerlens.measures.metrics import Better
 from steerlens.models import HookedModel
 from steerlens.runs.search_ledger import Space
 from steerlens.steering import Condition, ContrastSet, Injection, Placement, PromptPair, SteeringVector, mean_difference
@@ -57,15 +58,16 @@ class Candidate:
     kl: float = float("nan")
     shift: float = float("nan")
 
-    @property
-    def looks(self) -> tuple[float, float]:
+    def looks(self, better: Better = "higher") -> tuple[float, float]:
         """How promising it is by two looks at the next token, higher is better.
 
-        What the goal's words gain beyond half of what the whole distribution moves; and how near that movement is to
-        half a nat, about where text is still text if every later token is steered as well.
+        What the goal's words gain (or lose, if fewer of them are better) beyond half of what the whole distribution
+        moves; and how near that movement is to half a nat, about where text is still text if every later token is
+        steered as well.
         """
+        gain = self.shift if better == "higher" else -self.shift
         moved = max(self.kl, 1e-6)  # (NaN stays NaN)
-        return self.shift - 0.5 * self.kl, -abs(math.log(moved / _LIKELY_KL))
+        return gain - 0.5 * self.kl, -abs(math.log(moved / _LIKELY_KL))
 
     @property
     def condition(self) -> Condition:
@@ -118,6 +120,7 @@ def candidates_of(
     placements: Sequence[Placement] | None,
     strengths: Sequence[Strength],
     words: Sequence[str],
+    better: Better = "higher",
     batch_size: int | None = None,
 ) -> Candidates:
     """Every setting that is worth a sample, after a look at next tokens only.
@@ -128,6 +131,7 @@ def candidates_of(
 
     Args:
         words: the goal's; their shift is looked at where the model has a token for them.
+        better: whether more or fewer of them are wanted.
 
     Raises:
         SteerlensError: nothing to try, or nothing left; vectors that do not fit the prompts.
@@ -174,7 +178,7 @@ def candidates_of(
         group=np.array([group for group, _, _ in kept]),
         layer=np.array([one.injection.vector.layer for _, _, one in kept]),
         level=np.array([level for _, level, _ in kept]),
-        cheap=np.array([one.looks for _, _, one in kept]),
+        cheap=np.array([one.looks(better) for _, _, one in kept]),
     )
     return Candidates(tuple(one for _, _, one in kept), space, left_out)
 

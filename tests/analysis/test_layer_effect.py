@@ -122,6 +122,24 @@ def test_the_whole_vocabulary_is_no_set(any_model) -> None:
         sl.layer_effect(any_model, PAIR, PROMPTS[0], range(any_model.cfg.d_vocab))
 
 
+def test_strengths_are_solved_at_every_layer(gpt2) -> None:
+    # (at layer 0 their last tokens are the same)
+    vectors = sl.mean_difference(gpt2, ["I love tea"], ["I hate tea"], layers=[1, 2])
+    prompts = ["I hate you because", "The dog"]
+    found = sl.layer_effect(gpt2, vectors, prompts, [5], coeffs=[sl.iso_kl(0.05), 2.0], placement="all")
+    at_equal_kl = found.summary.query("metric == 'kl' and role == 'steered' and strength == 'iso_kl(0.05)'")
+    assert len(at_equal_kl) == len(vectors) and at_equal_kl["mean"].tolist() == pytest.approx(
+        [0.05] * len(vectors), rel=0.05
+    )
+    random = found.frame.query("role == 'random'")
+    assert random.groupby("strength")["coeff"].apply(set).to_dict() == {
+        "iso_kl(0.05)": set(at_equal_kl["coeff"]),
+        "coefficient 2": {2.0},
+    }
+    names = {trace.name for trace in found.plot().data if trace.name}
+    assert any("iso_kl(0.05)" in name for name in names)
+
+
 def test_figures_and_report(effect, tmp_path) -> None:
     assert effect.plot().data
     assert effect.plot("norm_ratio", mark_layer=1).data

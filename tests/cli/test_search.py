@@ -7,7 +7,7 @@ from pathlib import Path
 
 from steerlens.cli.search import PROMPTS
 
-QUICK = ["--n", "2", "--tokens", "4", "--confirm", "2", "--layers", "4-5", "--budget", "1500"]
+QUICK = ["--n", "2", "--tokens", "4", "--confirm", "2", "--layers", "4-5", "--budget", "1500", "--no-training"]
 
 
 def test_a_search_writes_its_files_and_says_what_it_found(typed: Callable[..., int], tmp_path: Path, capsys) -> None:
@@ -30,5 +30,5 @@ def test_bad_input_is_one_line(typed: Callable[..., int], tmp_path: Path, capsys
         (["--strategy", "luck"], "is unknown"),
         (["--budget", "50"], "does not pay for one setting"),
     ]:
-        assert typed("search", " weddings", *QUICK[:-2], *options) == 2
+        assert typed("search", " weddings", *QUICK[:-3], "--no-training", *options) == 2
         assert says in capsys.readouterr().err.splitlines()[-1]

@@ -11,6 +11,9 @@ import pytest
 import steerlens as sl
 from steerlens.measures import verdicts as v
 from steerlens.measures.comparing import compared_methods, method_differences
+from steerlens.runs import methods, parts
+from steerlens.runs.methods import trained_vectors
+from steerlens.steering.extraction.trained import NothingLearned
 
 PROMPTS = ["I went up to my friend and said", "The weather today is", "My dog and I"]
 THINGS = ("tea", "rain", "dogs", "snow", "wine", "work", "music", "cats")
@@ -51,6 +54,61 @@ def test_each_method_stands_at_its_best_and_at_equal_damage(compared, any_model,
     assert "equal damage" in page and "prompting: Love!" in page
     assert len(compared.plot().data[0].y) == 5 and "mean_difference, best" in repr(compared)
     assert set(compared.pairs["setting"]) == {"best", "equal damage"} and len(compared.pairs) == 6
+
+
+def test_a_comparison_that_was_stopped_goes_on_from_its_folder(
+    compared, any_model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = {**HOW, "baselines": ["random", sl.Prompting("Love!")], "storage": tmp_path / "kept"}
+    sampled: list[int] = []
+    real = parts.generate
+
+    def counted(*given, **options):
+        sampled.append(len(given[2]))
+        if len(sampled) == 3:
+            raise KeyboardInterrupt
+        return real(*given, **options)
+
+    monkeypatch.setattr(parts, "generate", counted)
+    with pytest.raises(KeyboardInterrupt):
+        sl.compare(any_model, SET, PROMPTS, **how)
+    before = sum(sampled[:2])
+    del sampled[:]
+    monkeypatch.setattr(
+        parts, "generate", lambda *given, **options: (sampled.append(len(given[2])), real(*given, **options))[1]
+    )
+    found = sl.compare(any_model, SET, PROMPTS, **how)
+    pd.testing.assert_frame_equal(found.frame, compared.frame)
+    assert found.completions["completion"].tolist() == compared.completions["completion"].tolist()
+    fresh = sum(sampled)
+    del sampled[:]
+    again = sl.compare(any_model, SET, PROMPTS, **how)
+    assert not sampled and before > 0 and fresh > 0
+    pd.testing.assert_frame_equal(again.frame, compared.frame)
+    with pytest.raises(sl.SteerlensError, match="storage must be a folder"):
+        sl.compare(any_model, SET, PROMPTS, **{**how, "storage": Path(__file__)})
+
+
+def test_trained_vectors_stand_at_layers_from_the_middle_on(any_model) -> None:
+    found = trained_vectors(any_model, SET, layers="all")
+    assert list(found) == sorted(found) and min(found) >= any_model.cfg.n_layers // 2
+    assert {vector.source["objective"] for vector in found.values()} == {"log-probability"}
+    asked = [f"Do you like {one}?" for one in THINGS[:4]]
+    answers = sl.ContrastSet([f"{one} Yes" for one in asked], [f"{one} No" for one in asked], context=asked)
+    (preferred,) = trained_vectors(any_model, answers, layers=[1]).values()
+    assert preferred.source["objective"] == "preference"
+
+
+def test_a_layer_where_nothing_is_learned_is_left_out(any_model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def at_layer_2_only(model, targets, *, layer, **how):
+        if layer != 2:
+            raise NothingLearned("none of 25 steps improved on no vector")
+        return sl.mean_difference(model, SET, layer=layer)
+
+    monkeypatch.setattr(methods, "trained", at_layer_2_only)
+    assert list(trained_vectors(any_model, SET, layers=[0, 1, 2])) == [2]
+    with pytest.raises(NothingLearned):
+        trained_vectors(any_model, SET, layers=[1])
 
 
 def test_what_the_contrast_is_not_enough_for_is_named(any_model) -> None:

@@ -28,6 +28,10 @@ _STEPS = {"exact": 100, "none": 1000}
 _RATES = {"exact": 0.02, "none": 0.01}
 
 
+class NothingLearned(SteerlensError):
+    """No step made the texts that training is checked on more likely."""
+
+
 def trained(
     model: HookedModel,
     targets: Sequence[str] | ContrastSet,
@@ -110,7 +114,7 @@ def trained(
             progress=progress,
         )
     if found.best_step == 0:
-        raise SteerlensError(
+        raise NothingLearned(
             f"none of {found.losses[-1][0]} steps improved on no vector (loss {found.losses[0][1]:.4g} on the texts it "
             "is checked on); give a smaller lr=, more texts, or another layer"
         )
