@@ -42,7 +42,10 @@ class AllCompletions:
 
         Places are pairs of start and end in UTF-16 units, a browser's measure of text.
         """
-        named = name_conditions(self.frame.assign(label=self.frame["label"].map(str)))
+        labelled = self.frame.assign(label=self.frame["label"].map(str))
+        # Parts of a run may each have a condition of one name: the list says which part.
+        parts = [labelled] if "part" not in labelled else [one for _, one in labelled.groupby("part", sort=False)]
+        named = pd.concat([name_conditions(one) for one in parts])
         named = named.assign(role=roles(named)).drop_duplicates("condition")
         named["group"] = named["role"].map(lambda role: _GROUPS.get(role, str(role)))
         if "part" in named:

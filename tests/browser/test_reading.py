@@ -20,6 +20,7 @@ from tests.browser.browsing import Errors, opened, picture
 pytestmark = [pytest.mark.slow, pytest.mark.outside]
 
 HOSTILE = "</script><script>window.taken = 1</script><img src=x onerror='window.taken = 1'>"
+DRAWN = "document.querySelectorAll('figure .tools').length === document.querySelectorAll('figure').length"
 METRICS = [words("weddings"), sl.metrics.repetition()]
 
 
@@ -57,11 +58,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: Any, report: Path) -> Any:
-    page, errors = opened(browser, viewport={"width": 1200, "height": 900}, accept_downloads=True), Errors()
+    settings = {"viewport": {"width": 1200, "height": 900}, "reduced_motion": "reduce", "accept_downloads": True}
+    page, errors = opened(browser, **settings), Errors()
     errors.watch(page)
     page.goto(report.as_uri())
     page.wait_for_selector("#every tbody tr")
-    page.wait_for_selector(".js-plotly-plot .main-svg", state="attached")
+    page.wait_for_function(DRAWN)
     yield page
     taken, images = page.evaluate("[window.taken, document.images.length]")
     page.close()
@@ -190,8 +192,7 @@ def test_on_a_phone_figures_have_room_and_wide_tables_a_shadow(browser: Any, rep
     page = opened(browser, viewport={"width": 390, "height": 844})
     page.goto(report.as_uri())
     page.wait_for_selector("#every tbody tr")
-    page.wait_for_selector(".js-plotly-plot .legend", state="attached")
-    page.wait_for_timeout(500)
+    page.wait_for_function(DRAWN)
     for plot in page.locator(".js-plotly-plot").all():
         box = plot.locator(".nsewdrag").first.bounding_box()
         assert box["width"] > 190

@@ -29,8 +29,13 @@ def test_conditions_have_names_of_their_own_in_groups() -> None:
         (2, "v, layer 4", "Steered"),
         (-2, "noise", "Random vector of equal norm"),
     ]
-    parts = AllCompletions(frame=frame().assign(part="search")).data()["conditions"]
-    assert parts[1]["group"] == "search: steered"
+
+
+def test_parts_of_a_run_are_headings_and_may_repeat_a_name() -> None:
+    again = frame().assign(condition=[-3, -3, -4, -5, -6], part="confirmation")
+    parts = AllCompletions(frame=pd.concat([frame().assign(part="search"), again])).data()["conditions"]
+    assert [one["name"] for one in parts[:4]] == [one["name"] for one in parts[4:]]
+    assert [parts[1]["group"], parts[-2]["group"]] == ["search: steered", "confirmation: steered"]
 
 
 def test_marks_are_places_as_a_browser_counts_them() -> None:

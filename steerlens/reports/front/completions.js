@@ -114,7 +114,8 @@ function reader(place, data) {
   for (const row of document.querySelectorAll("tr[data-condition]")) {
     const one = data.conditions.find((other) => other.number === Number(row.dataset.condition));
     if (!one) continue;
-    const cell = row.cells[0], link = element("button", { type: "button", class: "link",
+    const cell = [...row.cells].find((other) => other.textContent) ?? row.cells[0];
+    const link = element("button", { type: "button", class: "link",
       "aria-label": `${cell.textContent}: completions of ${one.name}`, onclick: () => choose(one.number, { there: true }) });
     link.append(...cell.childNodes);
     cell.append(link);
