@@ -43,7 +43,10 @@ def progress_bar(
 
 def at_work(what: str) -> contextlib.AbstractContextManager[Any]:
     """Around the whole of a long job: where there is no terminal, lines as long as no bar within it gives any."""
-    return contextlib.nullcontext() if _takes_bars(sys.stderr) else Lines(None, "", what)
+    if _takes_bars(sys.stderr):
+        return contextlib.nullcontext()
+    Lines._closed = -1e9  # a new command: what came before it in this process is another story
+    return Lines(None, "", what)
 
 
 class Lines:

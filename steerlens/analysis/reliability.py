@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import pandas as pd
@@ -77,6 +78,30 @@ class Reliability:
         mine, rows = self.frame["direction"] == first, self.prompts["direction"] == first
         return every_prompt(
             self.frame[mine], self.prompts[rows], measure=self.measure, title=f"{self.settings['what']}: every prompt"
+        )
+
+    def report(self, path: str | Path, *, command: str | None = None) -> Path:
+        """One self-contained HTML page with the figure, tables and settings; returns its path.
+
+        Raises:
+            SteerlensError: the place cannot be written (checked before anything is drawn).
+        """
+        command = None if command is None else text("command", command)
+        from steerlens.analysis.reliability_page import reliability_page
+        from steerlens.reports.writing import write_page
+
+        return write_page(
+            path,
+            lambda: reliability_page(
+                self.summary,
+                self.prompts,
+                self.paraphrases,
+                self.settings,
+                figure=self.plot(),
+                measure=self.measure,
+                notes=self.notes,
+                command=command,
+            ),
         )
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ from steerlens.cli.demo import demo
 from steerlens.cli.explore import explore
 from steerlens.cli.get import get
 from steerlens.cli.options import spread
+from steerlens.cli.reliability import reliability
 from steerlens.cli.reproduce import reproduce
 from steerlens.cli.search import search
 from steerlens.cli.steer import steer
@@ -48,7 +49,7 @@ def _heard(command: Callable[..., None]) -> Callable[..., None]:
     return heard
 
 
-for command in (steer, sweep, compare, search, demo, explore, reproduce, get):
+for command in (steer, sweep, search, compare, reliability, demo, explore, reproduce, get):
     # The explorer waits for a browser and says when it is ready.
     app.command()(spread(command if command is explore else _heard(command)))
 

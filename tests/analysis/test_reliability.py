@@ -81,6 +81,16 @@ def test_every_prompt_is_in_the_figure(any_model) -> None:
     assert f"{found.prompts['wrong'].sum()} of 5 steered the wrong way" in figure.layout.title.subtitle.text
 
 
+def test_the_page_says_how_many_go_the_wrong_way(any_model, tmp_path) -> None:
+    vector = sl.mean_difference(any_model, SET, layer=1)
+    other = sl.actadd(any_model, " good", " bad", layer=1).at(-1).on("last")
+    found = sl.reliability(any_model, vector, SET, held_out=SET, coeffs=COEFFS, paraphrases=[other])
+    page = found.report(tmp_path / "page.html", command="steerlens reliability answers.json").read_text("utf-8")
+    wrong = found.summary.query("direction == 'as given' and split == 'held out'")["wrong"].iloc[0]
+    assert f"{wrong:.0%} of 4" in page and "wrong way, held out" in page
+    assert "steerlens reliability answers.json" in page and "over paraphrases" in page
+
+
 def test_what_cannot_be_said_is_said(any_model) -> None:
     vector = sl.mean_difference(any_model, SET, layer=1)
     found = sl.reliability(any_model, vector, "Is the sky", targets=(" a", " b"), coeffs=1)
