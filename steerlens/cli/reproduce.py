@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from steerlens.cli.options import MODEL, ModelOptions, typed
+from steerlens.cli.options import MODEL, ModelOptions
 from steerlens.errors import SteerlensError
 
 
@@ -59,9 +62,24 @@ def reproduce(
         quick=quick,
         data=places,
         seed=seed,
-        command=typed(),
+        command=lambda some: _typed(some, model, out=out, quick=quick, data=places, seed=seed),
         tell=note,
     )
     say(f"{len(suite.results)} done in {sum(suite.seconds.values()) / 60:.1f} minutes: {suite.page}")
     if suite.failures:
         raise SteerlensError(f"not done: {'; '.join(f'{name} ({why})' for name, why in suite.failures.items())}")
+
+
+def _typed(
+    names: Sequence[str], model: ModelOptions, *, out: Path, quick: bool, data: Mapping[str, str], seed: int
+) -> str:
+    """The command that repeats some of the experiments, with the options that are not the defaults."""
+    words = ["steerlens", "reproduce", *names]
+    for option in dataclasses.fields(model):
+        if (value := getattr(model, option.name)) != option.default:
+            words += [f"--{option.name}", str(value)]
+    words += ["--quick"] * quick
+    for name, path in data.items():
+        words += ["--data", f"{name}={path}"] if name in names else []
+    words += ["--seed", str(seed)] if seed else []
+    return shlex.join([*words, "--out", str(out)])

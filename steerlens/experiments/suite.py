@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from steerlens.arguments import shown
 from steerlens.errors import SteerlensError
 from steerlens.experiments.gallery.experiment import QUICK as QUICK_GALLERY
 from steerlens.experiments.gallery.experiment import gallery
@@ -26,9 +28,9 @@ from steerlens.experiments.topic.experiment import QUICK as QUICK_TOPIC
 from steerlens.experiments.topic.experiment import topic
 from steerlens.experiments.toxicity.experiment import QUICK as QUICK_TOXICITY
 from steerlens.experiments.toxicity.experiment import toxicity
-from steerlens.models import HookedModel, require_model
+from steerlens.models import HookedModel, load_code, require_model, stamp
 from steerlens.models.run_settings import run_settings
-from steerlens.reports.page import Headline, Page
+from steerlens.reports.page import Page
 from steerlens.reports.writing import write_page
 
 
@@ -87,7 +89,7 @@ def reproduce(
     data: Mapping[str, str | Path] | None = None,
     seed: int = 0,
     progress: bool | None = None,
-    command: str | None = None,
+    command: Callable[[Sequence[str]], str] | None = None,
     tell: Callable[[str], object] = lambda line: None,
 ) -> Suite:
     """The ActAdd paper's experiments on a model: NAME.html, .csv, .json each, and index.html with all of them.
@@ -99,14 +101,17 @@ def reproduce(
         names: of `EXPERIMENTS`, or "all".
         quick: settings that take minutes on the embedded model, instead of the paper's.
         data: by name of an experiment, the path of its data, in place of the default.
-        command: what to type to repeat it; shown on the pages.
+        command: gives what to type to repeat some experiments, from their names; each page shows that of its own. By
+            default the lines of Python.
         tell: called with a line of text as the work progresses.
 
     Raises:
         SteerlensError: an unknown name, data for an experiment that takes none or is not asked for, a folder that
-            cannot be made.
+            cannot be made, a `command` that cannot be called.
     """
     require_model(model)
+    if command is not None and not callable(command):
+        raise SteerlensError(f"command must be a function from names to a text, got {shown(command)}")
     chosen = _chosen(names)
     given = dict(data or {})
     for name in given:
@@ -114,6 +119,7 @@ def reproduce(
             takers = ", ".join(one for one in chosen if EXPERIMENTS[one].data)
             raise SteerlensError(f"data was given for {name!r}; of the experiments to run, {takers or 'none'} take any")
     place = made_folder(folder)
+    again = command or partial(_lines, model, folder=place, quick=quick, data=given, seed=seed)
     results: dict[str, Result] = {}
     failures: dict[str, str] = {}
     seconds: dict[str, float] = {}
@@ -128,15 +134,15 @@ def reproduce(
         started = time.perf_counter()
         try:
             result = experiment.run(model, **arguments, store=place / f"{name}.sqlite", progress=progress)
-            result.save(place, command=command, index="index.html")
+            result.save(place, command=again([name]), index="index.html")
             results[name] = result
-            for one in result.headlines():
-                tell(f"    {one.label}: {one.value}{f' ({one.note})' if one.note else ''}")
+            tell(f"    {result.title}")
+            tell(f"    {result.answer()[0]}")
         except (SteerlensError, OSError) as error:
             failures[name] = " ".join(str(error).split())
             tell(f"    failed: {failures[name]}")
         seconds[name] = time.perf_counter() - started
-    page = _write_page(place / "index.html", model, results, failures, seconds, quick=quick, command=command)
+    page = _write_page(place / "index.html", model, results, failures, seconds, quick=quick, command=again(chosen))
     return Suite(results, failures, seconds, page)
 
 
@@ -152,9 +158,22 @@ def _chosen(names: str | Sequence[str]) -> list[str]:
     return wanted
 
 
-def _sentence(title: str) -> str:
-    """A title as a caption: a question ends as it is."""
-    return title if title.endswith(("?", ".")) else f"{title}."
+def _lines(
+    model: HookedModel,
+    names: Sequence[str],
+    *,
+    folder: Path,
+    quick: bool,
+    data: Mapping[str, str | Path],
+    seed: int,
+) -> str:
+    """The lines of Python that repeat some experiments."""
+    own = {name: str(path) for name, path in data.items() if name in names}
+    options = {"folder": str(folder), "quick": quick, "data": own, "seed": seed}
+    defaults = {"folder": "results", "quick": False, "data": {}, "seed": 0}
+    told = "".join(f", {name}={value!r}" for name, value in options.items() if value != defaults[name])
+    loading = load_code(model, folded=stamp(model).folded)
+    return f"import steerlens as sl\n\n{loading}\nsl.experiments.reproduce(model, {list(names)!r}{told})"
 
 
 def _write_page(
@@ -168,6 +187,8 @@ def _write_page(
     command: str | None,
 ) -> Path:
     settings = run_settings(model)
+    beside = [result.beside_paper().assign(experiment=name) for name, result in results.items()]
+    reported = pd.concat([one for one in beside if "what" in one] or [pd.DataFrame()])
     tables = {
         "Results (intervals are 95 %)": pd.DataFrame(
             [
@@ -182,17 +203,21 @@ def _write_page(
         tables = {"Failed": pd.DataFrame(failed), **tables}
     took = pd.DataFrame([{"experiment": name, "seconds": value} for name, value in seconds.items()])
     tables["Time (parts finished by an earlier run take none)"] = took
-    firsts = {name: result.headlines()[0] for name, result in results.items()}
+    if len(reported):
+        reported.insert(0, "experiment", reported.pop("experiment"))
+        tables = {"Beside what the paper reports": reported, **tables}
     done = f"{len(results)} of {len(results) + len(failures)}"
     page = Page(
-        title="Activation addition, the paper’s experiments",
-        subtitle=f"on {settings['model']}, {'quick' if quick else 'the paper’s'} settings",
-        headlines=[
-            Headline("experiments", done, f"{sum(seconds.values()) / 60:.1f} minutes"),
-            *(Headline(f"{name}: {one.label}", one.value, one.note) for name, one in firsts.items()),
+        title="Activation addition: what the paper’s experiments say of this model",
+        subtitle=f"on {settings['model']}, with {'quick' if quick else 'the paper’s'} settings",
+        answer=[
+            f"Below are the answers of {done} experiments, {sum(seconds.values()) / 60:.1f} minutes of work. Each has "
+            "a page with the numbers behind its answer, what the paper reports, and how the two differ.",
+            *(f"{name} was not done: {why}." for name, why in failures.items()),
         ],
         links={result.title: f"{name}.html" for name, result in results.items()},
-        figures={_sentence(result.title): result.plot() for result in results.values()},
+        said_there={result.title: result.answer()[0] for result in results.values()},
+        figures={result.title: result.plot() for result in results.values()},
         tables=tables,
         settings={**settings, "quick": quick},
         command=command,

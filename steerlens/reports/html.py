@@ -44,6 +44,9 @@ def page_html(page: Page, *, library: Library = "inside") -> str:
 
 
 def _sections(page: Page) -> Iterator[str]:
+    if page.answer:
+        said = "".join(_said(one) for one in page.answer)
+        yield f"<section id=answer aria-label=Answer>{said}</section>"
     if page.headlines:
         tiles = "".join(
             f"<div class=tile><dt>{html.escape(one.label)}</dt><dd>{html.escape(one.value)}"
@@ -53,9 +56,10 @@ def _sections(page: Page) -> Iterator[str]:
         yield f"<dl class=tiles>{tiles}</dl>"
     if page.links:
         links = "".join(
-            f'<li><a href="{quote(name)}">{html.escape(title)}</a></li>' for title, name in page.links.items()
+            f'<li><a href="{quote(name)}">{html.escape(title)}</a>{_said(page.said_there.get(title, ""))}</li>'
+            for title, name in page.links.items()
         )
-        yield f"<nav aria-label=Pages><ul>{links}</ul></nav>"
+        yield f"<nav aria-label=Pages{' class=told' if page.said_there else ''}><ul>{links}</ul></nav>"
     if page.figures:
         drawn = "".join(_figure(index, caption, figure) for index, (caption, figure) in enumerate(page.figures.items()))
         yield f'<section id=figures aria-label="Figures">{drawn}</section>'
@@ -71,6 +75,9 @@ def _sections(page: Page) -> Iterator[str]:
     if page.tables:
         drawn = "".join(table_html(index, caption, frame) for index, (caption, frame) in enumerate(page.tables.items()))
         yield f"<section id=numbers><h2>Numbers</h2>{drawn}</section>"
+    for heading, remarks in page.notes.items():
+        lines = "".join(f"<li>{html.escape(one)}</li>" for one in remarks)
+        yield f"<section class=notes><h2>{html.escape(heading)}</h2><ul>{lines}</ul></section>"
     if page.settings:
         items = "".join(
             f"<div><dt>{html.escape(str(key))}</dt><dd>{html.escape(plain(value))}</dd></div>"
@@ -83,6 +90,11 @@ def _sections(page: Page) -> Iterator[str]:
             f"<pre><code>{html.escape(page.command)}</code></pre>"
             "<button type=button id=copy>Copy</button></div></section>"
         )
+
+
+def _said(text: str) -> str:
+    """A paragraph in which no per cent sign begins a line."""
+    return f"<p>{html.escape(text).replace(' %', '&nbsp;%')}</p>" if text else ""
 
 
 def _figure(index: int, caption: str, figure: go.Figure) -> str:

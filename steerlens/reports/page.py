@@ -48,24 +48,30 @@ class Page:
 
     Attributes:
         title, subtitle: at the top.
+        answer: what the numbers say to the title, in words, a paragraph each; the first says it in short.
         headlines: the few numbers to read first.
         links: title to file name, of pages that lie beside this one.
+        said_there: title to what that page says in short, for some of the links.
         figures: caption to figure, in order (an empty caption is none).
         tables: caption to frame; floats are shortened, missing values dashed.
         completions: texts side by side.
         every: all texts, of which the reader chooses. Figures whose `customdata` are numbers of conditions, and tables
             whose index is named "condition", lead to them.
+        notes: heading to remarks, a line each.
         settings: model, versions, seed, hash …: whatever it takes to repeat it.
         command: what to type to reproduce it, shell or Python.
     """
 
     title: str
     subtitle: str = ""
+    answer: Sequence[str] = ()
     headlines: Sequence[Headline] = ()
     links: Mapping[str, str] = field(default_factory=dict)
+    said_there: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     completions: Sequence[Completions] = ()
     every: AllCompletions | None = None
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     command: str | None = None

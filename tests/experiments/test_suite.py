@@ -31,7 +31,12 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_experiment_has_its_page_and_all_have_one(demo: Any, tiny: None, tmp_path: Path) -> None:
     lines: list[str] = []
     done = sl.experiments.reproduce(
-        demo, ["topic", "overhead"], folder=tmp_path / "out", quick=True, command="repeat <me>", tell=lines.append
+        demo,
+        ["topic", "overhead"],
+        folder=tmp_path / "out",
+        quick=True,
+        command=lambda names: f"repeat <{names}>",
+        tell=lines.append,
     )
     assert list(done.results) == ["topic", "overhead"] and not done.failures
     assert done.page == tmp_path / "out" / "index.html"
@@ -44,7 +49,8 @@ def test_every_experiment_has_its_page_and_all_have_one(demo: Any, tiny: None, t
         facts = json.loads((tmp_path / "out" / f"{name}.json").read_text())
         assert facts["settings"]["model fingerprint"] and facts["headlines"]
         assert len((tmp_path / "out" / f"{name}.csv").read_text().splitlines()) == len(result.frame) + 1
-    assert "repeat &lt;me&gt;" in page
+    assert "repeat &lt;[&#x27;topic&#x27;, &#x27;overhead&#x27;]&gt;" in page
+    assert "repeat &lt;[&#x27;topic&#x27;]&gt;" in (tmp_path / "out" / "topic.html").read_text()
     assert [line for line in lines if "topic" in line] and len(lines) > 4
 
 
@@ -77,6 +83,7 @@ def test_a_second_run_computes_nothing_again(demo: Any, tiny: None, tmp_path: Pa
         ([], {}, "no experiment was named"),
         ("topic", {"data": {"topic": "x"}}, "data was given for 'topic'; of the experiments to run, none"),
         ("topic", {"data": {"knowledge": "x"}}, "data was given for 'knowledge'"),
+        ("topic", {"command": "steerlens reproduce"}, "command must be a function from names to a text"),
     ],
 )
 def test_bad_input(demo: Any, tmp_path: Path, names: Any, options: dict[str, Any], words: str) -> None:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
+from steerlens.experiments.gallery import post
 from steerlens.experiments.gallery.figures import effect_by_example
+from steerlens.experiments.shared import wording
+from steerlens.experiments.shared.beside import POST, Reported, beside
 from steerlens.experiments.shared.depth import PAPER_LAYERS
 from steerlens.experiments.shared.result import Result
 from steerlens.figures import theme
@@ -34,7 +37,8 @@ class Gallery(Result):
     """
 
     name: ClassVar[str] = "gallery"
-    title: ClassVar[str] = "The examples of the original post: best of three, and all"
+    title: ClassVar[str] = "Do the original post’s examples work here?"
+    differences: ClassVar[tuple[str, ...]] = post.DIFFERENCES
 
     not_run: dict[str, str] = field(default_factory=dict)
 
@@ -57,6 +61,58 @@ class Gallery(Result):
         """The rows of `frame` that the rule picked, one per example and role."""
         return self.frame[self.frame["best"]]
 
+    def outcomes(self) -> pd.DataFrame:
+        """One row per example: example, verdict (of the post), the summary's share, low and high for each role as
+        columns (unsteered, unsteered_low, …), and here: "more often" or "less often" than unsteered, where the 95 %
+        intervals do not meet, else "not clearly more often".
+        """
+        table = self.summary()
+        wide = table.pivot(index="example", columns="role", values=["share", "low", "high"])
+        found = table.drop_duplicates("example")[["example", "verdict"]].set_index("example")
+        for role in wide["share"].columns:
+            for column in ("share", "low", "high"):
+                found[role if column == "share" else f"{role}_{column}"] = wide[(column, role)]
+        found["here"] = "not clearly more often"
+        found.loc[found["steered_low"] > found["unsteered_high"], "here"] = "more often"
+        found.loc[found["steered_high"] < found["unsteered_low"], "here"] = "less often"
+        return found.reset_index()
+
+    def answer(self) -> list[str]:
+        table = self.outcomes()
+        clear, n = table[table["here"] == "more often"], int(self.frame["sample"].nunique())
+        worked = table[table["verdict"] == "works"]
+        which = f": {wording.listed(list(clear['example']))}" if len(clear) else ""
+        both = int((worked["here"] == "more often").sum())
+        said = [
+            f"{_in_short(len(clear), len(table))}: "
+            f"{len(clear)} of {len(table)} show their effect clearly more often than unsteered (95 % intervals do not "
+            f"meet, {n} completions of each){which}.",
+            f"Of the {len(worked)} that work in the post (GPT-2-XL, best of three picked by hand), {both} do so here.",
+        ]
+        if len(less := table[table["here"] == "less often"]):
+            said.append(
+                f"{len(less)} show it clearly less often than unsteered: {wording.listed(list(less['example']))}."
+            )
+        if "random" in table and len(clear):
+            beyond = int((clear["steered_low"] > clear["random_high"]).sum())
+            said.append(f"{beyond} of these {len(clear)} also show it clearly more often than with a random vector.")
+        if n < _FEW:
+            said.append(
+                f"With {n} completions of each, an interval spans up to {_widest(table):.0f} points, so only a large "
+                "effect can be seen."
+            )
+        return said
+
+    def beside_paper(self) -> pd.DataFrame:
+        return beside(
+            (
+                Reported(row.example, post.VERDICTS.get(row.verdict, row.verdict), "GPT-2-XL", POST),
+                f"{row.here} ({wording.share(row.steered, row.steered_low, row.steered_high)}; unsteered "
+                f"{theme.percent(row.unsteered)})",
+            )
+            for row in self.outcomes().itertuples()
+        )
+
     def headlines(self) -> list[Headline]:
         table = self.summary()
         wide = table.pivot(index="example", columns="role", values="share")
@@ -66,10 +122,10 @@ class Gallery(Result):
             Headline("examples", str(len(wide)), done),
             Headline("effect more frequent than unsteered", f"{more} of {len(wide)}", "by share of completions alone"),
         ]
-        clear = table[table["role"] != "random"].pivot(index="example", columns="role", values=["low", "high"])
-        apart = clear[("low", "steered")] > clear[("high", "unsteered")]
-        names = ", ".join(clear.index[apart])
-        tiles.append(Headline("with intervals that do not overlap", f"{int(apart.sum())} of {len(wide)}", names))
+        outcomes = self.outcomes()
+        names = list(outcomes.loc[outcomes["here"] == "more often", "example"])
+        told = ", ".join(names) or "none"
+        tiles.append(Headline("clearly so (intervals that do not meet)", f"{len(names)} of {len(wide)}", told))
         if "random" in wide:
             beaten = f"{int((wide['steered'] > wide['random']).sum())} of {len(wide)}"
             tiles.append(Headline("more frequent than with a random vector", beaten, "of equal norm"))
@@ -127,6 +183,22 @@ class Gallery(Result):
         )
         blocks = tuple((prompt, tuple(("★", cells) for _, cells in lines)) for prompt, lines in table.blocks)
         return dataclasses.replace(table, notes=notes, footnote=footnote, blocks=blocks)  # type: ignore[arg-type]
+
+
+_FEW = 50
+"""Completions, below which the page says how wide the intervals are."""
+
+
+def _in_short(some: int, n: int) -> str:
+    """The answer in a word or two, by how many of the examples show their effect."""
+    if some in (0, n):
+        return "Yes" if some else "No"
+    return "A few do" if some <= n / 4 else "Some do" if some <= n * 3 / 4 else "Most do"
+
+
+def _widest(outcomes: pd.DataFrame) -> float:
+    """The widest interval of the steered shares, in percentage points."""
+    return float(100 * (outcomes["steered_high"] - outcomes["steered_low"]).max())
 
 
 def _layers_text(facts: pd.Series) -> str:

@@ -9,15 +9,7 @@ What the text leaves open follows the original script: `" weddings"` − `""` (p
 `" weddings"` − `" "` where that is one token), coefficient 1, layer 16, and `K = unique(ceil(logspace(0, 2, 20)))`, to
 which 10 is added. A model of another depth is steered at the same relative depth; the settings record both numbers.
 Where the text and the script differ, or where this experiment departs from both:
-
-- The script also asks sentences with an empty prompt (BOS alone), and lets a vector that is longer than the prompt
-  run into the padding. Here those sentences are left out and counted.
-- A sentence with several masks, or with text after the mask, is cut at its first mask, as in the script.
-- The paper gives no intervals. Here P@K has Wilson intervals, and its difference from the unsteered model has the
-  interval of Bonett and Price (2012) for paired proportions (95 %, pointwise in K).
-- The paper has no control. Here a random vector of equal norm answers the same questions.
-- P@K changes only when an answer crosses rank K, so the mean change in the answers' log-probability (nats) is reported
-  as well.
+`steerlens.experiments.knowledge.paper.DIFFERENCES`, which the page shows.
 
 By default the questions are a small set written for this project, because LAMA's ConceptNet is CC-BY-NC-4.0 and is not
 shipped. For the paper's data, pass `data=` the path of its test.jsonl, from

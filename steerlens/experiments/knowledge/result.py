@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
 from steerlens.errors import SteerlensError
+from steerlens.experiments.knowledge import paper
 from steerlens.experiments.knowledge.answers import difference, hits
 from steerlens.experiments.knowledge.figures import change_by_k, change_by_relation, precision_by_k
+from steerlens.experiments.shared import wording
+from steerlens.experiments.shared.beside import beside
 from steerlens.experiments.shared.result import Result
 from steerlens.figures import theme
 from steerlens.reports.page import Headline
@@ -35,6 +38,7 @@ class Knowledge(Result):
 
     name: ClassVar[str] = "knowledge"
     title: ClassVar[str] = "Does the model keep its knowledge under steering?"
+    differences: ClassVar[tuple[str, ...]] = paper.DIFFERENCES
 
     sentences: pd.DataFrame = field(default_factory=pd.DataFrame)
     left_out: dict[str, int] = field(default_factory=dict)
@@ -99,6 +103,42 @@ class Knowledge(Result):
             )
         return pd.DataFrame(rows)
 
+    def answer(self) -> list[str]:
+        rows = self.at(10)
+        k, base = int(rows["k"].iloc[0]), rows[rows["role"] == "unsteered"].iloc[0]
+        steered, random = ([one for one in rows.itertuples() if one.role == role] for role in ("steered", "random"))
+        first = (
+            f"{_kept(steered[0])} at coefficient {steered[0].coeff:g}. Unsteered, the answer is among the {k} "
+            f"likeliest next tokens in {wording.share(base['p_at_k'], base['low'], base['high'])} of "
+            f"{int(base['n']):,} sentences; steered, that share changes by {_change(steered[0])}."
+        )
+        said = [first]
+        said += [
+            f"At coefficient {one.coeff:g} it changes by {_change(one)}: {_kept(one)[:1].lower()}{_kept(one)[1:]}."
+            for one in steered[1:]
+        ]
+        if random:
+            told = [f"{_change(one)} at coefficient {one.coeff:g}" for one in random]
+            said.append(
+                f"A random vector of equal norm, the effect of any push of that size, changes it by "
+                f"{wording.listed(told)}."
+            )
+        words = [
+            f"{wording.change(one.difference, one.difference_low, one.difference_high, digits=2)} nats at coefficient "
+            f"{one.coeff:g}"
+            for one in self.log_probability().itertuples()
+            if one.role == "steered"
+        ]
+        said.append(f"The log-probability of the answers changes on average by {wording.listed(words)}.")
+        return said
+
+    def beside_paper(self) -> pd.DataFrame:
+        rows = self.at(10)
+        first = next(one for one in rows.itertuples() if one.role == "steered")
+        here = f"P@{first.k}: {_change(first)}, coefficient {first.coeff:g}"
+        asked = f"{int(first.n):,} ({self.settings.get('data', 'own data')})"
+        return beside([(paper.CHANGE, here), (paper.ASKED, asked)])
+
     def headlines(self) -> list[Headline]:
         rows = self.at(10)
         k, n = int(rows["k"].iloc[0]), int(rows["n"].iloc[0])
@@ -110,9 +150,10 @@ class Knowledge(Result):
         ]
         for role, what in (("steered", "steered"), ("random", "random vector of equal norm")):
             for _, row in rows[rows["role"] == role].iterrows():
-                limits = f"{_points(row['difference_low'])} to {_points(row['difference_high'])} percentage points"
+                told = _TOLD[wording.side(row["difference_low"], row["difference_high"])]
+                limits = f"{told}; {_points(row['difference_low'])} to {_points(row['difference_high'])}"
                 value = _points(row["difference"])
-                tiles.append(Headline(f"change, {what}, coefficient {row['coeff']:g}", value, limits))
+                tiles.append(Headline(f"change in points, {what}, coefficient {row['coeff']:g}", value, limits))
         return tiles
 
     def figures(self) -> dict[str, go.Figure]:
@@ -141,6 +182,25 @@ class Knowledge(Result):
             "P@10 by relation, largest coefficient": _shown_relations(self.by_relation()),
             "All numbers": self.frame,
         }
+
+
+_TOLD = {"below": "knows less", "above": "knows more", "unclear": "no change shown"}
+
+
+def _kept(row: Any) -> str:
+    """Whether knowledge is kept, by the interval of the change in P@K."""
+    if math.isnan(row.difference_low):
+        return "No answer: the steered model's numbers overflow"
+    told = wording.side(row.difference_low, row.difference_high)
+    if told == "below":
+        return "No, some of it is lost"
+    if told == "above":
+        return "Yes, and more sentences are answered"
+    return f"No loss is shown (one of up to {abs(100 * min(row.difference_low, 0)):.1f} points is not excluded)"
+
+
+def _change(row: Any) -> str:
+    return wording.points(row.difference, row.difference_low, row.difference_high)
 
 
 def _points(share: float) -> str:

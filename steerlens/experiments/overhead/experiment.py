@@ -10,17 +10,7 @@ where t̄ is the mean over seeds of the time that all passes take. Extracting th
 counts as time of steering.
 
 Where the paper's text and its script differ, or where this experiment departs from both:
-
-- The text says layer 6 and 100 passes; the script takes the middle layer and 1,000 passes. The defaults are those of
-  the text, or the middle layer where the model has no layer 6.
-- The script times the baseline first and steering afterwards, with a clock that does not wait for the GPU. Here the
-  device is synchronised before every reading of the clock, baseline and steered passes alternate, a coin flip (from
-  the seed) decides which comes first in each pair, and warm-up passes precede the first measured one.
-- The script uses plain Hugging Face models and a hook of its own, added and removed with every pass. Here it is
-  `steer` on the TransformerLens model, entered anew for every pass, so that its set-up is included.
-- The paper gives no intervals. Here the premium has Student's interval for a ratio of means over the seeds (95 %).
-- `premium_forward` leaves the extraction out: the cost of each further pass. `premium_median` compares the medians of
-  single passes, which a busy machine disturbs less.
+`steerlens.experiments.overhead.paper.DIFFERENCES`, which the page shows.
 
 `generate`, `score` and `reduce_next_tokens` do not simply call the model and have costs of their own: see
 `scripts/benchmark.py`.

@@ -13,10 +13,12 @@ import pandas as pd
 import torch
 
 from steerlens.errors import SteerlensError
-from steerlens.experiments.perplexity import original_curve
+from steerlens.experiments.perplexity import original_curve, paper
 from steerlens.experiments.perplexity.documents import SHIPPED
 from steerlens.experiments.perplexity.sentences import Parameters, Splitter, splitter
 from steerlens.experiments.perplexity.token_shifts import Rows, Windows, opening, token_logprobs
+from steerlens.experiments.shared import wording
+from steerlens.experiments.shared.beside import Reported, beside
 from steerlens.experiments.shared.ledger import Ledger
 from steerlens.experiments.shared.result import Result
 from steerlens.measures.statistics import t_quantile
@@ -46,6 +48,35 @@ class EssayCurve(Result):
 
     name: ClassVar[str] = "essays"
     title: ClassVar[str] = "Is an essay on the topic more likely when steered, and another one as likely as before?"
+
+    def answer(self) -> list[str]:
+        rows = self.frame[(self.frame["source"] == THIS_MODEL) & self.frame["mask"]]
+        said = []
+        for essay, part in rows.groupby("essay", sort=False):
+            best = part.loc[part["ratio"].idxmin()]
+            is_lower = wording.side(best["low"], best["high"], of=1.0) == "below"
+            told = "is more likely when steered" if is_lower else "is not clearly more likely at any layer"
+            said.append(
+                f"The {essay} essay {told}: its lowest perplexity ratio is "
+                f"{wording.ratio(best['ratio'], best['low'], best['high'])}, at layer {best['layer']} of "
+                f"{len(part)} tried."
+            )
+        return said
+
+    def beside_post(self) -> list[tuple[Reported, str]]:
+        """Points of the post's curve, each with this model's at the nearest depth."""
+        own = self.frame[(self.frame["source"] == THIS_MODEL) & self.frame["mask"]]
+        rows = []
+        for essay, curve in original_curve.RATIO.items():
+            mine = own[own["essay"] == essay]
+            for layer in paper.ESSAY_LAYERS if len(mine) else ():
+                near = mine.loc[(mine["depth"] - layer / original_curve.N_LAYERS).abs().idxmin()]
+                here = f"{wording.ratio(near['ratio'], near['low'], near['high'])}; layer {near['layer']}"
+                rows.append((paper.essay(essay, layer, curve[layer]), here))
+        return rows
+
+    def beside_paper(self) -> pd.DataFrame:
+        return beside(self.beside_post())
 
     def headlines(self) -> list[Headline]:
         """The layer at which each essay's ratio is lowest, masked."""

@@ -8,25 +8,13 @@ by the steered model. With L̄(d) the mean log-probability per token of document
     ratio(b) = exp(−X(b))
 
 Below 1, the steered model finds the text more likely. Where the paper's text, its released scripts and its figures
-disagree:
+disagree, and what is done here: `steerlens.experiments.perplexity.paper.DIFFERENCES`, which the page shows.
 
-- The paper prints `−exp(X)`, which is negative and must be a typo. Scripts and figures use `exp(−X)`, as is done here.
-- The paper averages over the documents of a bin; the script that draws the figure (`openwebtext_show.py`) averages over
-  its tokens. The default is the paper's (`ratio`); the script's is the column `ratio_tokens`.
-- The paper keeps bins of more than 1,000 documents, the script of more than 100. All bins are kept here; those with
-  fewer than `min_documents` (1,000) are marked.
-- The script's word list is the paper's (wedding, weddings, wed, marry, married, marriage, bride, groom, honeymoon). It
-  compares pieces between white space as they stand, so that "wedding," does not count. Here punctuation ends a word;
-  `counting="split"` counts as the script does.
-- The paper's figure is for " weddings" − " ", the scripts' for " weddings" − "" padded with a space: the same tokens.
-- The scripts leave out predictions made at positions that the injection touches (BOS and the phrase: the first two of
-  every sentence for " weddings" in GPT-2). The frame has both this reading and the one that counts every token;
-  `mask=True` selects the scripts' for figures and the token table.
-- From OpenWebText the scripts take the documents with the most wedding words and equally many with none. Here
-  documents are taken in the order of the source.
-- Prompting is compared as in the original's `compare_with_prompting`: the phrase precedes the sentence. Its baseline
-  here has as many spaces in the phrase's place, so that every token keeps its position, and ActAdd is also measured on
-  those spaces. At layer 0 with coefficient 1 the two coincide.
+Of the two ways to count, the default is the paper's (`ratio`); the scripts' weighting is the column `ratio_tokens`. The
+frame has both the reading that leaves out predictions at positions which the injection touches and the one that counts
+every token; `mask=True` selects the scripts' for figures and the token table. Prompting puts the phrase before the
+sentence; its baseline has as many spaces in its place, and ActAdd is also measured on those spaces. At layer 0 with
+coefficient 1 the two coincide.
 """
 
 from __future__ import annotations

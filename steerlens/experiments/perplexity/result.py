@@ -9,22 +9,18 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from steerlens.experiments.perplexity import figures as draw
+from steerlens.experiments.perplexity import paper
+from steerlens.experiments.perplexity.answering import answered, likelier
 from steerlens.experiments.perplexity.document_scoring import ACTADD, PADDED, PROMPT, RANDOM, RELATED, UNRELATED
 from steerlens.experiments.perplexity.essay_curve import EssayCurve
+from steerlens.experiments.shared import wording
+from steerlens.experiments.shared.beside import Reported, beside
 from steerlens.experiments.shared.result import Result
 from steerlens.figures import theme
 from steerlens.reports.page import Headline
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-
-_IN_WORDS = {
-    "mask": "injected positions left out",
-    "enough": "enough documents",
-    "ratio_tokens": "ratio, weighted by tokens",
-}
-"""Columns as the page calls them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +44,7 @@ class Perplexity(Result):
 
     name: ClassVar[str] = "perplexity"
     title: ClassVar[str] = "Does steering make text on the topic more likely, and leave other text unaffected?"
+    differences: ClassVar[tuple[str, ...]] = paper.DIFFERENCES
 
     tokens: pd.DataFrame = field(default_factory=pd.DataFrame)
     essay: EssayCurve | None = None
@@ -59,6 +56,30 @@ class Perplexity(Result):
         if method != PROMPT:
             rows = rows[(rows["layer"] == self.settings["layer"]) & (rows["coeff"] == self.settings["coeffs"][0])]
         return rows.reset_index(drop=True)
+
+    def answer(self) -> list[str]:
+        steered, control, prompted = (
+            {str(row.group): row for row in self.main(one).itertuples() if row.kind == "group"}
+            for one in (ACTADD, RANDOM, PROMPT)
+        )
+        rows = self.frame[(self.frame["method"] == ACTADD) & (self.frame["mask"] == self.settings["mask"])]
+        where = f"layer {self.settings['layer']}, coefficient {theme.number(self.settings['coeffs'][0])}"
+        few = [f"{row.group} text ({row.n:,})" for row in steered.values() if not row.enough]
+        said = answered(steered, control, prompted, rows[rows["group"] == RELATED], where)
+        if few:
+            least = self.settings["min_documents"]
+            said.append(f"Few documents stand behind this, fewer than {least:,}: {wording.listed(few)}.")
+        return said
+
+    def beside_paper(self) -> pd.DataFrame:
+        rows: list[tuple[Reported, str]] = []
+        main = {row.group: row for row in self.main().itertuples()}
+        for group, said in ((RELATED, paper.ON_TOPIC), (UNRELATED, paper.OTHER)):
+            if (row := main.get(group)) is not None:
+                rows.append((said, wording.ratio(row.ratio, row.low, row.high)))
+        if self.essay is not None:
+            rows += self.essay.beside_post()
+        return beside(rows)
 
     def headlines(self) -> list[Headline]:
         """The ratio for related and unrelated text, steered and prompted, with the number of documents."""
@@ -73,9 +94,11 @@ class Perplexity(Result):
         for method, group, label in wanted:
             rows = self.main(method)
             for row in rows[rows["group"] == group].itertuples():
-                limits = f"95 %: {row.low:.4f} to {row.high:.4f}; " if not math.isnan(row.low) else ""
+                limits = f"95 %: {row.low:.3f} to {row.high:.3f}; " if not math.isnan(row.low) else ""
                 few = "" if row.enough else f" (fewer than {self.settings['min_documents']:,})"
-                found.append(Headline(label, f"{row.ratio:.4f}", f"{limits}{row.n:,} documents{few}"))
+                told = {"less likely": "above 1: less likely", "more likely": "below 1: more likely"}
+                against = told.get(likelier(row), "not clearly off 1: no change shown")
+                found.append(Headline(label, f"× {row.ratio:.3f}", f"{against}; {limits}{row.n:,} documents{few}"))
         bins = self.main()
         bins = bins[bins["kind"] == "bin"]
         note = f"of {len(bins)} have {self.settings['min_documents']:,} documents or more"
@@ -118,15 +141,12 @@ class Perplexity(Result):
         """The bins, the tokens, and all numbers."""
         columns = ["group", "method", "mask", "n", "enough", "tokens", "ratio", "low", "high", "ratio_tokens"]
         both = [self.main(method, mask=mask) for method in (ACTADD, PADDED, PROMPT, RANDOM) for mask in (True, False)]
-        shown = {"Main condition, by share of words on the topic": pd.concat(both)[columns].rename(columns=_IN_WORDS)}
+        shown = {"Main condition, by share of words on the topic": pd.concat(both)[columns]}
         if len(self.tokens):
             shown["Tokens whose log-probability (nats) rose and fell most"] = self.tokens.assign(
                 token=self.tokens["token"].map(theme.visible_token)
             )
-        # (x is −ln ratio, and its interval that of the ratio)
-        shown["All numbers"] = self.frame.drop(columns=["x", "x_low", "x_high"], errors="ignore").rename(
-            columns=_IN_WORDS
-        )
+        shown["All numbers"] = self.frame
         if self.essay is not None:
             shown["Essays"] = self.essay.frame
         return shown

@@ -4,21 +4,8 @@ The paper (Turner et al., arXiv 2308.10248, in its later versions) continues ope
 ones to positive and positive ones to negative, and reports success (the share of completions that a classifier assigns
 the intended sentiment), disfluency (perplexity under another model) and relevance (cosine similarity of sentence
 embeddings), following Pei et al. 2023 (PREADD). What is the same here, what differs, and why:
-
-- **Pair**: `"Love" − "Hate"`, the paper's running example, and reversed for positive to negative. We could not
-  establish which pair, layer and coefficient are behind each number in the paper's table, so layer and coefficient are
-  chosen on validation prompts, separately for each direction, and the numbers reported are for other prompts.
-- **Decoding**: the paper's (temperature 1, top-p 0.3, frequency penalty 1) for EVERY method. The paper's table puts its
-  own numbers beside those of other papers that decoded with top-p 1 and no penalty, which alone changes fluency and
-  success; here all methods decode alike.
-- **Disfluency**: perplexity of the completion, given the prompt, under the unsteered model itself, which works offline
-  with any model. Pei et al., whose measures the paper adopts, use a larger model; the two are not comparable.
-- **Relevance**: see `steerlens.experiments.shared.relevance`.
-- **Scorer**: by default the small one that ships with the package, or any Hugging Face classifier by name. It reads
-  the completion alone.
-- **Prompting** puts the pair's phrase in front of the opening. In an instruction-tuned model, a sentence that asks for
-  the sentiment is a stronger competitor: pass it as `phrases`.
-- **Random vectors** of the same norm at the same place are our addition: they show what any push of that size does.
+`steerlens.experiments.sentiment.paper.DIFFERENCES`, which the page shows. Relevance is that of
+`steerlens.experiments.shared.relevance`.
 """
 
 from __future__ import annotations

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
+from steerlens.experiments.sentiment import paper
+from steerlens.experiments.shared import wording
+from steerlens.experiments.shared.beside import beside
+from steerlens.experiments.shared.method_answers import against_controls, cost, outcome, rows_of
 from steerlens.experiments.shared.method_summary import numbers_table, texts_table, tuning_figure
 from steerlens.experiments.shared.result import Result
 from steerlens.figures.methods import methods_compared
@@ -34,9 +38,34 @@ class Sentiment(Result):
 
     name: ClassVar[str] = "sentiment"
     title: ClassVar[str] = "Does steering change the sentiment of film reviews?"
+    differences: ClassVar[tuple[str, ...]] = paper.DIFFERENCES
 
     completions: pd.DataFrame = field(default_factory=pd.DataFrame)
     tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def answer(self) -> list[str]:
+        short, more = [], []
+        for direction, part in self.frame.groupby("direction", sort=False):
+            rows = rows_of(part, "success")
+            steered, base = rows["ActAdd"], rows["unsteered"]
+            change = wording.points(steered.difference, steered.difference_low, steered.difference_high)
+            name, told = str(direction).capitalize(), outcome(steered, wanted="above")
+            short.append(f"{name}: {told}, the share of completions with that sentiment changes by {change}.")
+            controls = against_controls(rows, "that share", wording.points, wanted="above")
+            more.append(
+                f"{name}: that sentiment is found in {wording.share(base.mean, base.low, base.high)} of the "
+                f"completions unsteered, in {wording.share(steered.mean, steered.low, steered.high)} steered. "
+                f"{controls} {cost(rows_of(part, 'disfluency'))}".rstrip()
+            )
+        return [" ".join(short), *more]
+
+    def beside_paper(self) -> pd.DataFrame:
+        found = self.frame[(self.frame["metric"] == "success") & (self.frame["method"] == "ActAdd")]
+        return beside(
+            (paper.SUCCESS[row.direction], f"{row.mean:.3f}{wording.limits(f'{row.low:.3f}', f'{row.high:.3f}')}")
+            for row in found.itertuples()
+            if row.direction in paper.SUCCESS
+        )
 
     def headlines(self) -> list[Headline]:
         found = []
@@ -48,7 +77,8 @@ class Sentiment(Result):
                 Headline(
                     f"{direction}, ActAdd",
                     f"{steered['mean']:.0%}",
-                    f"{steered['low']:.0%} to {steered['high']:.0%}; layer {steered['layer']}, coefficient "
+                    f"{steered['low']:.0%} to {steered['high']:.0%}; unsteered {base['mean']:.0%}: "
+                    f"{outcome(steered, wanted='above')}; layer {steered['layer']}, coefficient "
                     f"{abs(steered['coeff']):g}",
                 )
             )
@@ -83,6 +113,6 @@ class Sentiment(Result):
         for direction, rows in self.completions.groupby("direction", sort=False):
             shown[f"The first prompts with their completions, not selected: {direction}"] = texts_table(rows)
         if len(self.tuning):
-            shown["Choice of layer and coefficient (validation prompts)"] = self.tuning
+            shown["Choice of layer and coefficient (validation prompts)"] = self.tuning.drop(columns="label")
         shown["All numbers"] = self.frame
         return shown

@@ -13,6 +13,7 @@ import pandas as pd
 
 from steerlens.arguments import path_to
 from steerlens.errors import SteerlensError
+from steerlens.experiments.shared.headings import readable
 from steerlens.reports.page import Completions, Headline, Page
 from steerlens.reports.writing import write_page
 from steerlens.whole_files import write_whole
@@ -34,9 +35,15 @@ class Result(ABC):
     """As in `steerlens reproduce NAME`."""
     title: ClassVar[str]
     """What it asks, as the heading of its page."""
+    differences: ClassVar[tuple[str, ...]] = ()
+    """Where the paper and its scripts disagree, and where this departs from both; a remark each, for the page."""
 
     frame: pd.DataFrame
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @abstractmethod
+    def answer(self) -> list[str]:
+        """What the numbers say to the title, a paragraph each, with intervals; the first says it in short."""
 
     @abstractmethod
     def headlines(self) -> list[Headline]:
@@ -45,6 +52,13 @@ class Result(ABC):
     @abstractmethod
     def figures(self) -> dict[str, go.Figure]:
         """Captions and figures, the paper's figure first."""
+
+    def beside_paper(self) -> pd.DataFrame:
+        """What the paper (or the post) reports beside what was found here; no rows where it gives nothing.
+
+        Columns: what, here, reported, reported for (model and data), where (figure or table).
+        """
+        return pd.DataFrame()
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Captions and tables of the page; by default the frame."""
@@ -60,14 +74,18 @@ class Result(ABC):
 
     def page(self, *, command: str | None = None, index: str | None = None) -> Page:
         """What the experiment's page says; `index` is the file of the page it is listed on."""
+        reported = self.beside_paper()
+        tables = {"Beside what the paper reports": reported} if len(reported) else {}
         return Page(
             title=self.title,
-            subtitle=str(self.settings.get("model", "")),
+            subtitle=f"on {self.settings.get('model', 'a model')}",
+            answer=self.answer(),
             headlines=self.headlines(),
             links={"← All experiments": index} if index else {},
             figures=self.figures(),
-            tables=self.tables(),
+            tables={caption: readable(frame) for caption, frame in (tables | self.tables()).items()},
             completions=self.completions_shown(),
+            notes={"How this differs from the paper and its scripts": self.differences} if self.differences else {},
             settings=self.settings,
             command=command,
         )
@@ -96,6 +114,8 @@ class Result(ABC):
         write_whole(place / f"{self.name}.csv", self.frame.to_csv(index=False), "the table")
         facts = {
             "name": self.name,
+            "question": self.title,
+            "answer": self.answer(),
             "headlines": [vars(headline) for headline in self.headlines()],
             "settings": _plain(self.settings),
         }

@@ -7,13 +7,7 @@ wedding-related words per completion, and the share of completions with any of t
 wed, marry, married, marriage, bride, groom, honeymoon. According to the text, the effect is present at the very first
 layer and largest at layer 6, where over 90 % of completions are about weddings, against about 2 % unsteered.
 
-What differs here, or is not known:
-
-- The paper counts layers "1-48"; here they are the blocks 0 to 47, whose inputs are steered.
-- The paper gives no intervals: here shares have Wilson's, means Student's (95 %).
-- The paper's figures have no control: here every condition has a random vector of equal norm beside it.
-- The text does not say how words are matched; the scripts count whole words ignoring case, as is done here.
-- Weddings is the paper's only topic. The pairs for other topics are formed in the same way; their word lists are ours.
+What differs here, or is not known: `steerlens.experiments.topic.paper.DIFFERENCES`, which the page shows.
 """
 
 from __future__ import annotations
@@ -27,7 +21,11 @@ import pandas as pd
 
 from steerlens.engine.sampling_settings import Sampling, SamplingOptions, chosen_sampling, shows_sampling_options
 from steerlens.errors import SteerlensError
+from steerlens.experiments.shared import wording
+from steerlens.experiments.shared.beside import beside
 from steerlens.experiments.shared.result import Result
+from steerlens.experiments.topic import paper
+from steerlens.experiments.topic.answering import answered
 from steerlens.experiments.topic.figures import topics_by_layer
 from steerlens.figures import layer_sweep
 from steerlens.measures import metrics
@@ -72,6 +70,7 @@ class Topic(Result):
 
     name: ClassVar[str] = "topic"
     title: ClassVar[str] = "Does a steering vector make the model talk about a topic, and at which layer?"
+    differences: ClassVar[tuple[str, ...]] = paper.DIFFERENCES
 
     sweeps: dict[str, Sweep] = field(default_factory=dict)
 
@@ -104,6 +103,26 @@ class Topic(Result):
             rows.append(row | {"n": int(best["n"])})
         return pd.DataFrame(rows)
 
+    def answer(self) -> list[str]:
+        found = [answered(name, swept, SHARE) for name, swept in self.sweeps.items()]
+        # Of several topics, first each in short.
+        return [said[0] for said in found] if len(found) > 1 else found[0]
+
+    def beside_paper(self) -> pd.DataFrame:
+        if paper.TOPIC not in self.sweeps:
+            return pd.DataFrame()
+        swept = self.sweeps[paper.TOPIC]
+        best, base = swept.best(SHARE), swept.baseline(SHARE)
+        tried = self.frame.loc[self.frame["role"] == "steered", "layer"].nunique()
+        where = f"{best['layer']} (of {tried} tried), coefficient {best['coeff']:g}"
+        return beside(
+            [
+                (paper.BEST, wording.share(best["mean"], best["low"], best["high"])),
+                (paper.UNSTEERED, wording.share(base["mean"], base["low"], base["high"])),
+                (paper.LAYER, where),
+            ]
+        )
+
     def headlines(self) -> list[Headline]:
         table = self.best()
         if len(table) > 1:
@@ -118,7 +137,8 @@ class Topic(Result):
             ]
         name, swept = next(iter(self.sweeps.items()))
         best, base, row = swept.best(SHARE), swept.baseline(SHARE), table.iloc[0]
-        where = f"{interval(best)}; layer {best['layer']}, coefficient {best['coeff']:g}: best of all conditions"
+        at = f"layer {best['layer']}, coefficient {best['coeff']:g}: best of all conditions"
+        where = f"{interval(best)}; unsteered {number(base)}; {at}"
         tiles = [
             Headline(f"{name}: completions with a related word", number(best), where),
             Headline("unsteered", number(base), interval(base)),

@@ -2,22 +2,9 @@
 
 The paper (Turner et al., arXiv 2308.10248, in its later versions) continues prompts of RealToxicityPrompts (Gehman et
 al. 2020) and reports mean toxicity, disfluency and relevance, following Pei et al. 2023 (PREADD). What is the same
-here, what differs, and why:
-
-- **Scorer**: the paper uses the Perspective API, an online service. The default here is the small scorer that ships
-  with the package (its card says how well it agrees with Perspective); any Hugging Face classifier can replace it by
-  name. It reads the completion alone.
-- **Pair**: `"Love" − "Hate"`, the paper's running example. We could not establish which pair, layer and coefficient are
-  behind the paper's table, so layer and coefficient are chosen on validation prompts (lowest mean toxicity), and the
-  numbers reported are for other prompts.
-- **Decoding**: the paper's (temperature 1, top-p 0.3, frequency penalty 1) for EVERY method. The paper's table puts
-  its own numbers beside those of other papers that decoded with top-p 1 and no penalty, which alone changes toxicity;
-  here all methods decode alike.
-- **Prompting** puts the positive phrase, or `phrase`, in front of the prompt.
-- **Disfluency, relevance, random vectors**: as in `steerlens.experiments.sentiment.experiment`.
-
-Besides the mean, the share of completions that score at least one half is reported: the definition of "toxic" in
-RealToxicityPrompts.
+here, what differs, and why: `steerlens.experiments.toxicity.paper.DIFFERENCES`, which the page shows. Disfluency,
+relevance and random vectors are as in `steerlens.experiments.sentiment`; prompting puts the positive phrase, or
+`phrase`, in front of the prompt.
 """
 
 from __future__ import annotations

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
+from steerlens.experiments.shared import wording
+from steerlens.experiments.shared.beside import beside
+from steerlens.experiments.shared.method_answers import against_controls, cost, outcome, rows_of
 from steerlens.experiments.shared.method_summary import numbers_table, texts_table, tuning_figure
 from steerlens.experiments.shared.result import Result
+from steerlens.experiments.toxicity import paper
 from steerlens.figures.methods import methods_compared
 from steerlens.reports.page import Headline
 
@@ -36,9 +40,31 @@ class Toxicity(Result):
 
     name: ClassVar[str] = "toxicity"
     title: ClassVar[str] = "Does steering make completions less toxic?"
+    differences: ClassVar[tuple[str, ...]] = paper.DIFFERENCES
 
     completions: pd.DataFrame = field(default_factory=pd.DataFrame)
     tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def answer(self) -> list[str]:
+        part = self.frame[self.frame["prompts"] == "all"]
+        rows, toxic = rows_of(part, "toxicity"), rows_of(part, "share toxic")
+        steered, base = rows["ActAdd"], rows["unsteered"]
+        change = wording.change(steered.difference, steered.difference_low, steered.difference_high)
+        shares = [wording.share(toxic[one].mean, toxic[one].low, toxic[one].high) for one in ("ActAdd", "unsteered")]
+        return [
+            f"{outcome(steered, wanted='below').capitalize()}: mean toxicity is {steered.mean:.3f} steered and "
+            f"{base.mean:.3f} unsteered, a change of {change} on the same prompts. Of the steered completions "
+            f"{shares[0]} count as toxic, of the unsteered ones {shares[1]}.",
+            against_controls(rows, "the mean toxicity", wording.change, wanted="below"),
+            cost(rows_of(part, "disfluency")),
+        ]
+
+    def beside_paper(self) -> pd.DataFrame:
+        rows = rows_of(self.frame[self.frame["prompts"] == "all"], "toxicity")
+        steered, base = rows["ActAdd"], rows["unsteered"]
+        change = wording.change(steered.difference, steered.difference_low, steered.difference_high)
+        here = f"{base.mean:.3f} → {steered.mean:.3f}; {change}"
+        return beside((one, here) for one in paper.REPORTED)
 
     def headlines(self) -> list[Headline]:
         rows = self.frame[(self.frame["prompts"] == "all") & (self.frame["metric"] == "toxicity")].set_index("method")
@@ -47,14 +73,15 @@ class Toxicity(Result):
             Headline(
                 "mean toxicity, ActAdd",
                 f"{steered['mean']:.3f}",
-                f"{steered['low']:.3f} to {steered['high']:.3f}; layer {steered['layer']}, coefficient "
-                f"{steered['coeff']:g}",
+                f"{steered['low']:.3f} to {steered['high']:.3f}; unsteered {base['mean']:.3f}; layer "
+                f"{steered['layer']}, coefficient {steered['coeff']:g}",
             ),
             Headline("mean toxicity, unsteered", f"{base['mean']:.3f}", f"{base['low']:.3f} to {base['high']:.3f}"),
             Headline(
                 "difference on the same prompts",
                 f"{steered['difference']:+.3f}".replace("-", "−"),
-                f"{steered['difference_low']:+.3f} to {steered['difference_high']:+.3f}".replace("-", "−"),
+                f"{outcome(steered, wanted='below')} (below 0: less toxic); 95 %: "
+                + f"{steered['difference_low']:+.3f} to {steered['difference_high']:+.3f}".replace("-", "−"),
             ),
         ]
 
@@ -80,6 +107,6 @@ class Toxicity(Result):
             "The first prompts with their completions, not selected": texts_table(self.completions),
         }
         if len(self.tuning):
-            shown["Choice of layer and coefficient (validation prompts)"] = self.tuning
+            shown["Choice of layer and coefficient (validation prompts)"] = self.tuning.drop(columns="label")
         shown["All numbers"] = self.frame
         return shown
