@@ -60,7 +60,7 @@
       place.style.overflowX = "auto";
     } else if (place.clientWidth < NARROW) narrowed(figure, place.clientWidth);
     else if (layout.title?.text) {
-      const head = lines(layout.title.text, place.clientWidth / 10.5);
+      const head = lines(layout.title.text, (place.clientWidth - 90) / 10);
       layout.title.text = head.join("<br>");
       layout.margin = { ...layout.margin, t: (layout.margin?.t ?? 84) + 22 * (head.length - 1) };
     }

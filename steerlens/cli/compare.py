@@ -34,15 +34,15 @@ def compare(
     ] = None,
     chat: Chat = False,
     words: Annotated[
-        str | None, typer.Option(help="Success: a topic or words with commas.", show_default="the topic")
+        str | None, typer.Option(help="Success: a topic, or words separated by commas.", show_default="the topic")
     ] = None,
     methods: Annotated[str, typer.Option(help="'all', or some of mean_difference,pca,probe,lda,trained.")] = "all",
     prompting: Annotated[
-        str | None, typer.Option(help="What prompting says.", show_default="Talk about the topic.")
+        str | None, typer.Option(help="The words to prompt with.", show_default="Talk about the topic.")
     ] = None,
     layers: Annotated[str, typer.Option("--layers", "-l", help="'all', or numbers and ranges: 0,4-6.")] = "all",
-    budget: Annotated[int, typer.Option(help="Tokens to search with, for each method.")] = 20_000,
-    damage: Annotated[float, typer.Option(help="Nats per token of surprise at which all are compared, too.")] = 0.5,
+    budget: Annotated[int, typer.Option(help="Tokens that each method may spend on the search.")] = 20_000,
+    damage: Annotated[float, typer.Option(help="Damage (nats per token) at which all are compared too.")] = 0.5,
     confirm: Annotated[int, typer.Option(help="Completions of each held-out prompt.")] = 20,
     sampling: SamplingChoice = SAMPLING,
     model: ModelOptions = MODEL,

@@ -1,4 +1,4 @@
-"""`steerlens demo`: the main job on the embedded model, and beside it what a search finds."""
+"""`steerlens demo`: a sweep over the layers of the embedded model, and beside it what a search finds."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def demo(
     positive: Annotated[str, typer.Option(help=f"Steer towards this. {PAIR_HELP}")] = " weddings",
     negative: Annotated[str, typer.Option(help="Steer away from this.")] = " ",
     prompt: Prompt = PROMPT,
-    words: Annotated[str, typer.Option(help="A topic or words with commas.")] = "weddings",
+    words: Annotated[str, typer.Option(help="A topic, or words separated by commas.")] = "weddings",
     coeff: Annotated[
         list[float] | None,
-        typer.Option("--coeff", "-c", help="How strong; may be repeated.", show_default="1 and 4, or 2"),
+        typer.Option("--coeff", "-c", help="Coefficient of the vector; may be repeated.", show_default="1 and 4, or 2"),
     ] = None,
     method: Annotated[
         str | None,
@@ -53,18 +53,18 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML report, self-contained.")] = Path("weddings.html"),
     csv: Csv = None,
 ) -> None:
-    """The main job on the embedded model: at which layer does a " weddings" vector make a model talk of weddings?
+    """A sweep over the embedded model: at which layer does a " weddings" vector make it talk about weddings?
 
     The settings are the ActAdd paper's: 200 completions of 40 tokens for every layer and for the unsteered model,
     temperature 1, top-p 0.3, frequency penalty 1; a random vector of equal norm at every layer is the control.
 
-    The paper's recipe is one word in front of the prompt. What other vectors could do is found by a short search on
-    other prompts (mean difference of the topic's sentences, and vectors trained on them) and stands beside it, as many
-    completions of the same prompt, with the damage of both.
+    The paper's recipe is one word in front of the prompt. Beside it stands what a short search on other prompts finds
+    (among mean differences of the topic's sentences and vectors trained on them): as many completions of the same
+    prompt, with the damage of both.
 
-    That recipe does little on some models (SmolLM2 among them). On any but the embedded one the vector is therefore the
-    mean difference of five sentences about the topic and five about nothing, added everywhere, at six layers of the
-    later two thirds.
+    The recipe does little on some models (SmolLM2 among them). On all but the embedded one the vector is therefore the
+    mean difference between five sentences about the topic and five about nothing in particular, added at every
+    position, at six layers in the later two thirds.
 
     [bold]Examples[/bold]
 

@@ -15,21 +15,22 @@ def explore(
     negative: Annotated[str, typer.Argument(help="Steer away from this.")] = " ",
     prompt: Prompt = PROMPT,
     chat: Chat = False,
-    words: Annotated[str, typer.Option(help="Next words to follow, each one token, with commas.")] = "wedding, married",
+    words: Annotated[
+        str, typer.Option(help="Next words to follow, separated by commas; each one token.")
+    ] = "wedding, married",
     layer: Annotated[
         int | None, typer.Option("--layer", "-l", help="Block whose input is steered.", show_default="half way")
     ] = None,
-    coeff: Annotated[float, typer.Option("--coeff", "-c", help="How strong.")] = 4.0,
+    coeff: Annotated[float, typer.Option("--coeff", "-c", help="Coefficient: the vector is multiplied by it.")] = 4.0,
     placement: PlacementOption = "front",
-    port: Annotated[int, typer.Option(help="Of 127.0.0.1; 0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 picks a free one.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
     model: ModelOptions = MODEL,
 ) -> None:
     """The explorer in a browser, without Jupyter: sliders, figures, completions. Ctrl-C ends it.
 
-    It listens on this machine alone, and whoever opens it needs the whole address with its token. All can be changed
-    in the page; the address there keeps what is set. From another machine: ssh -L 8765:127.0.0.1:8765, with --port
-    8765.
+    It listens on this machine only, and opens only with the full address, token included. Everything can be changed on
+    the page, whose address keeps the settings. From another machine: ssh -L 8765:127.0.0.1:8765, with --port 8765.
 
     [bold]Examples[/bold]
 

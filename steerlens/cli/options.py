@@ -150,7 +150,7 @@ def read_layers(text: str) -> Callable[[int], Sequence[int] | Literal["all"]]:
 
 
 def read_controls(text: str, words: str | None) -> Any:
-    """The controls of a run: names with commas, and the words of prompting, if given (the package knows the names)."""
+    """The controls of a run: names separated by commas, and the words of prompting, if given (the package has both)."""
     import steerlens as sl
 
     names = ["random", "shuffled", "negated", "prompting"] if text.strip() == "standard" else text.split(",")
@@ -187,7 +187,7 @@ def read_metric(words: str) -> Metric:
 
     given = [word.strip() for word in words.split(",") if word.strip()]
     if not given:
-        raise SteerlensError(f"--words {words!r} names no word; give a topic or words with commas")
+        raise SteerlensError(f"--words {words!r} names no word; give a topic, or words separated by commas")
     return metrics.words(*given)
 
 

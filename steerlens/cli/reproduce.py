@@ -27,7 +27,7 @@ def reproduce(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pages, tables and finished parts.")] = Path(
         "results"
     ),
-    quick: Annotated[bool, typer.Option("--quick", help="Settings for the embedded model and minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small settings: minutes on the embedded model.")] = False,
     data: Annotated[
         list[str] | None,
         typer.Option(help="NAME=PATH: an experiment's data (parquet, JSONL, CSV, or a hub name); may be repeated."),

@@ -54,7 +54,8 @@ def search(
     words: Annotated[
         str | None,
         typer.Option(
-            help="Success: a topic (weddings, war, music, …) or words with commas.", show_default="the positive prompt"
+            help="Success: a topic (weddings, war, music, …) or words separated by commas.",
+            show_default="the positive prompt",
         ),
     ] = None,
     layers: Annotated[str, typer.Option("--layers", "-l", help="'all', or numbers and ranges: 0,4-6.")] = "all",

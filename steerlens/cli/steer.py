@@ -32,7 +32,7 @@ def steer(
     layer: Annotated[
         int | None, typer.Option("--layer", "-l", help="Block whose input is steered.", show_default="half way")
     ] = None,
-    coeff: Annotated[float, typer.Option("--coeff", "-c", help="How strong.")] = 4.0,
+    coeff: Annotated[float, typer.Option("--coeff", "-c", help="Coefficient: the vector is multiplied by it.")] = 4.0,
     placement: PlacementOption = "front",
     sampling: SamplingChoice = _FEW,
     model: ModelOptions = MODEL,

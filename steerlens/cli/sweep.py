@@ -47,15 +47,17 @@ def sweep(
     words: Annotated[
         str | None,
         typer.Option(
-            help="Success: a topic (weddings, war, music, …) or words with commas.", show_default="the positive prompt"
+            help="Success: a topic (weddings, war, music, …) or words separated by commas.",
+            show_default="the positive prompt",
         ),
     ] = None,
     layers: Annotated[str, typer.Option("--layers", "-l", help="'all', or numbers and ranges: 0,4-6.")] = "all",
     coeff: Annotated[
-        list[float] | None, typer.Option("--coeff", "-c", help="How strong; may be repeated.", show_default="1")
+        list[float] | None,
+        typer.Option("--coeff", "-c", help="Coefficient of the vector; may be repeated.", show_default="1"),
     ] = None,
     placement: PlacementOption = "front",
-    control: Annotated[bool, typer.Option(help="Controls, or none at all.")] = True,
+    control: Annotated[bool, typer.Option(help="Run controls beside the vector.")] = True,
     controls: Annotated[
         str,
         typer.Option(help="'standard', or some of random,shuffled,negated,prompting; what cannot be made is left out."),
@@ -74,7 +76,7 @@ def sweep(
     ] = None,
     confirm: Annotated[
         int | None,
-        typer.Option(help="Measure the best condition anew, with so many fresh samples per prompt and all controls."),
+        typer.Option(help="Measure the best condition again: so many fresh samples per prompt, all controls."),
     ] = None,
     held_out: Annotated[
         list[str] | None, typer.Option("--held-out", help="A prompt to do that on; may be repeated.")
