@@ -171,9 +171,18 @@ def changed_log_probs(
 
 
 def operated(
-    x: Tensor, v: Tensor, operation: str, *, heads: int = 1, value: float | None = None, mean: Tensor | None = None
+    x: Tensor,
+    v: Tensor,
+    operation: str,
+    *,
+    heads: int = 1,
+    value: float | None = None,
+    mean: Tensor | None = None,
+    reads: Tensor | None = None,
 ) -> Tensor:
     """What an operation makes of activations [pos width], head by head, written out from its formula."""
+    if operation == "reft":
+        return x + torch.outer(x @ reads + (value or 0.0), v)
     parts = []
     for head, (one, row) in enumerate(zip(x.chunk(heads, -1), v.chunk(heads, -1), strict=True)):
         if not row.any():

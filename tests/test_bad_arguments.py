@@ -40,6 +40,7 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     everywhere = sl.actadd(model, " love", " hate", layer=2).at(1).on("all")
     contrast = sl.ContrastSet(tuple(f"I love {one}" for one in things), tuple(f"I hate {one}" for one in things))
     few = {"n": 1, "max_new_tokens": 1}
+    learned = {"model": model, "targets": ["I like tea", "I like rain"], "layer": 1, "steps": 5, "progress": False}
     swept = sl.sweep(model, vector, PROMPT, metrics=[sl.metrics.length()], **few, progress=False)
     has_e = sl.metrics.Metric("an e", "share", lambda texts: np.array([float("e" in text) for text in texts]))
     scale = [sl.norm_share(1.0)]
@@ -62,10 +63,8 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             sl.latent,
             {"model": model, "target": " tea", "prompt": "I like", "layer": 1, "steps": 2, "progress": False},
         ),
-        "trained": (
-            sl.trained,
-            {"model": model, "targets": ["I like tea", "I like rain"], "layer": 1, "steps": 5, "progress": False},
-        ),
+        "trained": (sl.trained, learned),
+        "reft": (sl.reft, learned),
         "model_difference": (
             sl.model_difference,
             {"after": _other(), "before": model, "texts": ["a b", "b a"], "layer": 1},
@@ -145,6 +144,8 @@ def good() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         ),
         "Ramp": (sl.Ramp, {"points": [0, 1]}),
         "Injection": (sl.Injection, {"vector": vector}),
+        "Injection.save": (sl.Injection(vector).save, {"path": "a.safetensors"}),
+        "Injection.load": (sl.Injection.load, {"path": "kept-injection.safetensors"}),
         "PromptPair": (sl.PromptPair, {"positive": "a", "negative": "b"}),
         "Prompting": (sl.Prompting, {"words": "Be brief."}),
         "Prompting.before": (sl.Prompting("Be brief.").before, {"model": model, "prompt": PROMPT}),
@@ -267,6 +268,7 @@ def test_bad_arguments_are_told_in_one_line(
     model = loaded("gpt2", MODEL_KINDS[0])
     vector = sl.actadd(model, " love", " hate", layer=1)
     vector.save("kept.safetensors")
+    sl.Injection(vector).save("kept-injection.safetensors")
     Path("pairs.csv").write_text("positive,negative\na,b\nc,d\n")
     sl.save_torch(vector, "kept.pt")
     torch.save(torch.ones(32), "vec_layer_1.pt")

@@ -185,7 +185,7 @@ def topic_directions(
     import steerlens as sl
     from steerlens.demo import topic_contrast
     from steerlens.runs.methods import trained_vectors
-    from steerlens.steering.extraction.trained import NothingLearned
+    from steerlens.steering.extraction.lessons import NothingLearned
 
     about, neutral = topic_contrast(topic)
     # Averaged over all tokens: that of the last token is mostly about the full stop.

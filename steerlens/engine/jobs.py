@@ -126,7 +126,7 @@ class Tree:
 
 def recipe(injection: Injection) -> tuple[object, ...]:
     """What distinguishes the rows that injections need (see `rows_of`); their vectors must be kept alive."""
-    what = (id(injection.vector), injection.operation, injection.value, id(injection.mean))
+    what = (id(injection.vector), injection.operation, injection.value, id(injection.mean), id(injection.reads))
     return *what, id(injection.gate), injection.ramp
 
 

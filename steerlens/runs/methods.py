@@ -10,8 +10,8 @@ from steerlens.errors import SteerlensError
 from steerlens.models import HookedModel
 from steerlens.steering import ContrastSet, PromptPair, SteeringVector, actadd, mean_difference, pca, probe, trained
 from steerlens.steering.extraction.activations import which_layers
+from steerlens.steering.extraction.lessons import NothingLearned
 from steerlens.steering.extraction.token_choice import Token
-from steerlens.steering.extraction.trained import NothingLearned
 from steerlens.steering.layer_vectors import is_pairs
 
 Method = Literal["actadd", "mean_difference", "pca", "probe", "lda", "trained"]

@@ -59,6 +59,8 @@ def run_key(condition: Condition, *, job: str) -> str:
         digest.update(values.numpy().astype("<f4").tobytes())
         if injection.mean is not None:
             digest.update(injection.mean.values.detach().cpu().numpy().astype("<f4").tobytes())
+        if injection.reads is not None:
+            digest.update(injection.reads.values.detach().cpu().numpy().astype("<f4").tobytes())
         if gate is not None:
             digest.update((gate.direction.values[0] / gate.direction.norm).cpu().numpy().astype("<f4").tobytes())
     return digest.hexdigest()

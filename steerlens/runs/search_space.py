@@ -22,7 +22,7 @@ from steerlens.models import HookedModel
 from steerlens.runs.search_ledger import Space
 from steerlens.steering import Condition, ContrastSet, Injection, Placement, PromptPair, SteeringVector, mean_difference
 from steerlens.steering.layer_vectors import layer_vectors
-from steerlens.steering.operations import OPERATIONS, Operation
+from steerlens.steering.operations import ALONE, OPERATIONS, Operation
 from steerlens.steering.placement import check_fit, check_placement
 from steerlens.steering.prompts import Prompt
 from steerlens.steering.strengths import Strength, check_strength, norm_share
@@ -218,8 +218,8 @@ def _arms(
     """Every direction, operation and placement, with coefficient 1."""
     given = [operations] if isinstance(operations, str) else listed("operations", operations, of="operations")
     chosen: list[Any] = [choice("operations", one, OPERATIONS) for one in given]
-    if not chosen or "affine" in chosen:
-        raise SteerlensError(f"operations must be at least one of {', '.join(OPERATIONS[:-1])}, got {shown(given)}")
+    if not chosen or not set(chosen) <= set(ALONE):
+        raise SteerlensError(f"operations must be at least one of {', '.join(ALONE)}, got {shown(given)}")
     places: list[Any] = [None]
     if placements is not None:
         some = isinstance(placements, str | int) or not hasattr(placements, "__iter__")

@@ -13,6 +13,7 @@ from steerlens.steering.extraction import (
     sae_direction,
     trained,
 )
+from steerlens.steering.extraction.reft import reft
 from steerlens.steering.gates import Gate
 from steerlens.steering.injection import injecting, steer
 from steerlens.steering.pairs import PaddedPair, PromptPair
@@ -52,6 +53,7 @@ __all__ = [
     "pca",
     "probe",
     "random_like",
+    "reft",
     "sae_direction",
     "steer",
     "trained",

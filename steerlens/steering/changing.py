@@ -78,7 +78,8 @@ def change_(x: Float[Tensor, "batch pos width"], rounds: Sequence[Round], table:
     for place_round in rounds:
         row, column, entry = place_round.places
         before = x[row, column]
-        by = table.values[entry]
-        if place_round.kind != "add" or place_round.strengths is not None:
-            by = change(before, by, table.targets[entry], place_round.kind, strength=place_round.strengths)
+        if place_round.kind == "add" and place_round.strengths is None:
+            by = table.values[entry]
+        else:
+            by = change(before, table.at(entry), place_round.kind, strength=place_round.strengths)
         x.index_put_((row, column), (before + by).to(x.dtype))

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from steerlens.arguments import finite_number, listed, shown, text
-from steerlens.errors import SteerlensError
+from steerlens.errors import SteerlensError, in_one_line
 from steerlens.models import HookedModel, ModelStamp
 from steerlens.steering.gates import Gate
+from steerlens.steering.injection_files import InFile
 from steerlens.steering.operations import Kind, Operation, Table, check_operation, kind_of, table_of
 from steerlens.steering.placement import Placement, check_placement
 from steerlens.steering.prompting import Prompting
@@ -18,17 +19,18 @@ from steerlens.steering.vectors import SteeringVector, check_vector, check_vecto
 
 
 @dataclass(frozen=True, eq=False)
-class Injection:
+class Injection(InFile):
     """A vector, where it goes, and what it does there.
 
     Attributes:
         vector: determines the site and the layer.
         placement: at which positions; None means the vector's own.
         operation: what happens there; see `Operation`, also for what the vector's coefficient means to each.
-        value: for `"clamp"`, the projection on the vector's direction that activations are set to.
+        value: for `"clamp"`, the projection on the vector's direction that activations are set to; for `"reft"`, b.
         mean: for `"affine"`, a mean activation of the same layer and site, as a vector of one position.
         gate: the prompts in which it acts; None means all.
         ramp: strengths by position; None means 1 at all.
+        reads: for `"reft"`, what activations are read with, as a vector of one position of the same layer and site.
     """
 
     vector: SteeringVector
@@ -38,6 +40,7 @@ class Injection:
     mean: SteeringVector | None = None
     gate: Gate | None = None
     ramp: Ramp | None = None
+    reads: SteeringVector | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.vector, SteeringVector):
@@ -47,11 +50,11 @@ class Injection:
         check_placement(self.placement)  # type: ignore[arg-type]
         if not isinstance(self.placement, str):
             object.__setattr__(self, "placement", int(self.placement))  # type: ignore[arg-type]
-        check_operation(self.operation, value=self.value, mean=self.mean)
+        check_operation(self.operation, value=self.value, mean=self.mean, reads=self.reads)
         if self.value is not None:
             object.__setattr__(self, "value", finite_number("value", self.value))
-        if self.mean is not None:
-            self._check_mean(self.mean)
+        self._check_beside("mean", self.mean)
+        self._check_beside("reads", self.reads)
         check_gate(self.gate, self.vector)
         check_ramp(self.ramp, self.placement)  # type: ignore[arg-type]
         if self.kind == "project" and not bool(self.vector.values.any()):
@@ -60,14 +63,16 @@ class Injection:
                 "give it another coefficient than 0"
             )
 
-    def _check_mean(self, mean: SteeringVector) -> None:
-        if not isinstance(mean, SteeringVector):
-            raise SteerlensError(f"mean must be a SteeringVector, got {shown(mean)}")
-        mine, theirs = [(one.layer, one.site, one.heads) for one in (self.vector, mean)]
-        if mine != theirs or mean.n_positions != 1 or self.vector.model.difference(mean.model) is not None:
+    def _check_beside(self, name: str, other: object) -> None:
+        if other is None:
+            return
+        if not isinstance(other, SteeringVector):
+            raise SteerlensError(f"{name} must be a SteeringVector, got {shown(other)}")
+        mine, theirs = [(one.layer, one.site, one.heads) for one in (self.vector, other)]
+        if mine != theirs or other.n_positions != 1 or self.vector.model.difference(other.model) is not None:
             raise SteerlensError(
-                f"mean must be one position of the model, layer and site of the vector ({self.vector.site!r} of layer "
-                f"{self.vector.layer}), got {mean!r}"
+                f"{name} must be one position of the model, layer and site of the vector ({self.vector.site!r} of "
+                f"layer {self.vector.layer}), got {other!r}"
             )
 
     @property
@@ -78,11 +83,17 @@ class Injection:
     @property
     def title(self) -> str:
         """The vector's title, with what it does unless it is added, and when."""
-        to = "" if self.value is None else f" to {self.value:g}"
+        to = "" if self.value is None or self.operation != "clamp" else f" to {self.value:g}"
         does = "" if self.operation == "add" else f"{self.operation} "
         when = "" if self.gate is None else f" if {self.gate.title}"
         ramp = "" if self.ramp is None else f", {self.ramp.title}"
         return f"{does}{self.vector.title}{to}{ramp}{when}"
+
+    def __repr__(self) -> str:
+        vector = self.vector
+        site = "" if vector.site == "resid_pre" else f", site={vector.site!r}"
+        where = f"layer={vector.layer}{site}, placement={self.placement!r}, model={vector.model.name!r}"
+        return in_one_line(f"Injection({self.title}, {where})", most=400)
 
     def __mul__(self, factor: float) -> Injection:
         return replace(self, vector=self.vector * factor)
@@ -122,6 +133,7 @@ def rows_of(injection: Injection) -> Table:
         heads=vector.heads,
         value=injection.value,
         mean=None if mean is None else mean.values[0],
+        reads=None if injection.reads is None else injection.reads.values[0],
     )
 
 

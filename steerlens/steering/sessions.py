@@ -150,8 +150,7 @@ class Session:
             note(part.receipt, position[reached[0]][touched[reached[0]]].tolist(), len(reached))
         else:  # a generated token is real in every row; looking would make the host wait for the device at each
             note(part.receipt, (), batch if part.rows is None else len(part.rows))
-        table = part.table_like(resid)
-        by = change(resid, table.values[0], table.targets[0], part.kind, strength=strengths)
+        by = change(resid, part.table_like(resid).at(0), part.kind, strength=strengths)
         return torch.where(touched[..., None], (resid + by).to(resid.dtype), resid)
 
     def _range(self, resid: Tensor, part: Part, state: ForwardState) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -1,4 +1,5 @@
-"""The file of a steering vector: safetensors with its values and one JSON record. Plain data in, plain data out.
+"""The files of steering vectors and injections: safetensors with their numbers and one JSON record. Plain data in,
+plain data out.
 
 Files come from anywhere: nothing in them is executed, and nothing is trusted before it is checked.
 """
@@ -6,6 +7,7 @@ Files come from anywhere: nothing in them is executed, and nothing is trusted be
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from steerlens.whole_files import write_whole
 FORMAT = "steerlens.vector.2"
 # Version 1 had no sites: its vectors are of the residual stream at the input of a block.
 _READ = ("steerlens.vector.1", FORMAT)
+# A format of its own: whoever reads vectors alone must not take an injection for the vector in it and add that.
+INJECTION_FORMAT = "steerlens.injection.1"
 
 
 def write_vector_file(path: object, values: Float[Tensor, "pos width"], record: dict[str, Any]) -> Path:
@@ -37,16 +41,33 @@ def vector_bytes(values: Float[Tensor, "pos width"], record: dict[str, Any]) -> 
     Raises:
         SteerlensError: a record that is not plain data.
     """
-    from safetensors.torch import save
+    return _bytes({"values": values}, {"format": FORMAT, "vector": _json(record)})
 
+
+def write_injection_file(path: object, tensors: Mapping[str, Tensor], record: dict[str, Any]) -> Path:
+    """The path of a file with an injection's tensors and `record`, which is written whole or not at all.
+
+    Raises:
+        SteerlensError: a record that is not plain data, a path that cannot be written.
+    """
+    content = _bytes(tensors, {"format": INJECTION_FORMAT, "injection": _json(record)})
+    return write_whole(path, content, "the injection")
+
+
+def _json(record: dict[str, Any]) -> str:
     try:
         # NaN and infinity are no JSON: other programs could not read them.
-        text = json.dumps(record, allow_nan=False)
+        return json.dumps(record, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise SteerlensError(
             f"the vector's source is no plain data ({error}); keep text, finite numbers, lists and mappings in it"
         ) from None
-    return save({"values": values.detach().cpu().contiguous()}, {"format": FORMAT, "vector": text})
+
+
+def _bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
+    from safetensors.torch import save
+
+    return save({name: one.detach().cpu().contiguous() for name, one in tensors.items()}, metadata)
 
 
 def read_vector_file(path: object) -> tuple[Tensor, dict[str, Any]]:
@@ -55,33 +76,58 @@ def read_vector_file(path: object) -> tuple[Tensor, dict[str, Any]]:
     Raises:
         SteerlensError: no file, another format, or content that is not plain data. A pickle is refused unopened.
     """
+    tensors, record = _read(path, "vector", _READ)
+    return tensors["values"], record
+
+
+def read_injection_file(path: object) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the record of a file that `write_injection_file` has written.
+
+    Raises:
+        SteerlensError: as for `read_vector_file`.
+    """
+    return _read(path, "injection", (INJECTION_FORMAT,))
+
+
+def _read(path: object, what: str, formats: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
+    called = {"vector": "SteeringVector", "injection": "Injection"}
     path = path_to(path)
     try:
         there = path.is_file()
     except OSError:  # a name that is too long
         there = False
     if not there:
-        raise SteerlensError(f"no file at {path}; give the path of a vector saved with SteeringVector.save")
+        raise SteerlensError(f"no file at {path}; give the path of a file saved with {called[what]}.save")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") not in _READ or "vector" not in metadata:
-                raise SteerlensError(f"{path} is no steering vector but other safetensors; save one with .save()")
+            if metadata.get("format") not in formats or what not in metadata:
+                raise SteerlensError(f"{path} is no steering {what} but {_instead(metadata)}")
             # Numbers of thousands of digits are a ValueError, deep nesting a RecursionError.
-            record, values = json.loads(metadata["vector"], parse_constant=_no_number), file.get_tensor("values")
+            record = json.loads(metadata[what], parse_constant=_no_number)
+            tensors = {name: file.get_tensor(name) for name in {"values", *file.keys()}}
         if not isinstance(record, dict):
             raise TypeError
-        if not values.dtype.is_floating_point or values.is_sparse:
+        if any(not one.dtype.is_floating_point or one.is_sparse for one in tensors.values()):
             raise TypeError
     except SteerlensError:
         raise
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError, UnicodeError) as error:
         raise SteerlensError(
-            f"{path} is no steering vector ({type(error).__name__}); only files saved with .save() are read"
+            f"{path} is no steering {what} ({type(error).__name__}); only files saved with .save() are read"
         ) from None
-    return values, record
+    return tensors, record
+
+
+def _instead(metadata: Mapping[str, str]) -> str:
+    """What a file holds, and what reads it."""
+    if metadata.get("format") == INJECTION_FORMAT:
+        return "an injection, which does more than add a vector; read it with Injection.load"
+    if metadata.get("format") in _READ:
+        return "a vector; read it with SteeringVector.load"
+    return "other safetensors; save one with .save()"
 
 
 def on_device(values: Tensor, device: torch.device | str, *, path: object) -> Tensor:

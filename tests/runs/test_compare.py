@@ -13,7 +13,7 @@ from steerlens.measures import verdicts as v
 from steerlens.measures.comparing import compared_methods, method_differences
 from steerlens.runs import methods, parts
 from steerlens.runs.methods import trained_vectors
-from steerlens.steering.extraction.trained import NothingLearned
+from steerlens.steering.extraction.lessons import NothingLearned
 
 PROMPTS = ["I went up to my friend and said", "The weather today is", "My dog and I"]
 THINGS = ("tea", "rain", "dogs", "snow", "wine", "work", "music", "cats")

@@ -14,7 +14,7 @@ from steerlens.steering.changing import Changes, change_, in_rounds
 from steerlens.steering.operations import Table, change
 
 place = st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 5))
-KINDS: list[Any] = ["add", "one", "project"]
+KINDS: list[Any] = ["add", "turn", "project", "read"]
 
 
 def as_tensor(places: list[tuple[int, int, int]]) -> Tensor:
@@ -39,11 +39,12 @@ def test_every_place_gets_its_entries_in_the_order_given(places: list[tuple[int,
 def test_the_result_is_that_of_one_after_the_other(changes: list[tuple[Any, list[tuple[int, int, int]]]]) -> None:
     generator = torch.Generator().manual_seed(0)
     resid = torch.randn(4, 5, 6, generator=generator)
-    table = Table(torch.randn(6, 6, generator=generator), torch.randn(6, 2, generator=generator))
+    values, targets, reads = (torch.randn(6, width, generator=generator) for width in (6, 2, 6))
+    table = Table(values, targets, reads)
     expected = resid.clone()
     for kind, places in changes:
         for row, column, entry in places:
-            expected[row, column] += change(expected[row, column], table.values[entry], table.targets[entry], kind)
+            expected[row, column] += change(expected[row, column], table.at(entry), kind)
     change_(resid, in_rounds([Changes(kind, as_tensor(places)) for kind, places in changes]), table)
     # Repeated projections on directions that are no unit vectors grow: relative to what they have become.
     assert_close(resid, expected, rtol=1e-5, atol=1e-5 * max(1.0, float(expected.abs().max())))

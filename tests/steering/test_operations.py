@@ -15,8 +15,7 @@ from steerlens.steering.operations import OPERATIONS, Operation, change, kind_of
 
 
 def applied(x: Tensor, v: Tensor, operation: Operation, **given: Any) -> Tensor:
-    table = table_of(v[None], operation, **given)
-    return x + change(x, table.values[0], table.targets[0], kind_of(operation))
+    return x + change(x, table_of(v[None], operation, **given).at(0), kind_of(operation))
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -37,6 +36,10 @@ def test_each_is_its_formula() -> None:
     assert_close(applied(X, V, "clamp", value=-2.5), X - along - 2.5 * UNIT, **close)
     assert_close(applied(X, V, "clamp"), X - along + V, **close)
     assert_close(applied(X, V, "affine", mean=M), X - along + (M @ UNIT) * UNIT + V, **close)
+    # LoReFT: x + R(Wx + b − Rx), equation 2, with R and W of one row
+    loreft = X + (X @ M + 0.7 - X @ UNIT)[:, None] * UNIT
+    assert_close(applied(X, UNIT, "reft", reads=M - UNIT, value=0.7), loreft, **close)
+    assert_close(applied(X, -3 * UNIT, "reft", reads=M - UNIT, value=0.7), X - 3 * (loreft - X), **close)
 
 
 def test_laws() -> None:
@@ -50,7 +53,10 @@ def test_laws() -> None:
     assert_close(applied(X, -2 * V, "clamp") @ UNIT, torch.full((7,), -2 * float(V.norm())), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+BY_HEAD = [one for one in OPERATIONS if one != "reft"]  # which reads the whole row
+
+
+@pytest.mark.parametrize("operation", BY_HEAD)
 def test_heads_are_changed_one_by_one(operation: Operation) -> None:
     given = {"mean": M} if operation == "affine" else {}
     whole = applied(X, V, operation, heads=3, **given)
@@ -64,7 +70,7 @@ def test_heads_are_changed_one_by_one(operation: Operation) -> None:
 def test_heads_that_are_zero_stay_as_they_are_to_the_last_bit(operation: Operation) -> None:
     v = V.clone()
     v[4:8] = 0
-    given = {"mean": M} if operation == "affine" else {}
+    given = {"affine": {"mean": M}, "reft": {"reads": M, "value": 2.0}}.get(operation, {})
     assert torch.equal(applied(X, v, operation, heads=3, **given)[:, 4:8], X[:, 4:8])
 
 
@@ -87,6 +93,11 @@ def test_what_an_operation_takes(any_model: Any) -> None:
         ({"operation": "clamp", "value": "1"}, "value must be a .*number"),
         ({"operation": "clamp", "value": float("nan")}, "value must be a finite number"),
         ({"operation": "affine"}, "needs mean="),
+        ({"operation": "reft"}, "needs reads=, .*made by sl.reft"),
+        ({"operation": "ablate", "reads": vector}, "takes no reads="),
+        ({"operation": "reft", "reads": torch.ones(32)}, "reads must be a SteeringVector"),
+        ({"operation": "reft", "reads": sl.SteeringVector(torch.ones(1, 32), 2, vector.model)}, "reads must be one"),
+        ({"operation": "reft", "reads": vector, "value": "1"}, "value must be a .*number"),
         ({"operation": "clamp", "mean": vector}, "takes no mean="),
         ({"operation": "affine", "mean": torch.ones(32)}, "mean must be a SteeringVector"),
         ({"operation": "affine", "mean": sl.SteeringVector(torch.ones(1, 32), 2, vector.model)}, "mean must be one"),
@@ -105,9 +116,10 @@ def test_titles_say_what_is_done(any_model: Any) -> None:
             sl.Injection(2 * vector),
             sl.Injection(vector, operation="ablate"),
             sl.Injection(vector, operation="clamp", value=3),
+            sl.Injection(0.5 * vector, operation="reft", reads=vector, value=3),
         )
     ]
-    assert titles == ["2 × (refusal)", "ablate refusal", "clamp refusal to 3"]
+    assert titles == ["2 × (refusal)", "ablate refusal", "clamp refusal to 3", "reft 0.5 × (refusal)"]
 
 
 @pytest.mark.parametrize("unit", [1e-42, 1e-38, 1e-25, 1e-15, 1e15, 1e19, 1e30, 1e36])

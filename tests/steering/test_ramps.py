@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,8 +110,7 @@ def test_steer_in_padded_batches(gpt2: Any, operation: Any) -> None:
     mask = [[0, *[1] * len(row), *[0] * (7 - len(row))] for row in rows]
     for placement, span in (("prompt", 1), ("front", 2), ("last", 1)):
         plain = injection_of(vector_on(gpt2, "resid_mid", 1, span), operation, placement)
-        ramped = {s: sl.Injection(plain.vector, placement, operation, plain.value, plain.mean, ramp=sl.Ramp([s]))
-                  for s in (0.0, 1.0, 0.5)}  # fmt: skip
+        ramped = {strength: replace(plain, ramp=sl.Ramp([strength])) for strength in (0.0, 1.0, 0.5)}
         found = {}
         for key, one in (("plain", plain), *ramped.items()):
             with sl.steer(gpt2, one):
@@ -121,8 +121,8 @@ def test_steer_in_padded_batches(gpt2: Any, operation: Any) -> None:
         grid = sl.next_token_logits(gpt2, [list(row) for row in rows], [ramped[0.5]]).log_softmax(-1)
         for number, row in enumerate(rows):
             close(grid[0, number], found[0.5][number, len(row)])
-        if operation in ("add", "add_keep_norm"):
-            with sl.steer(gpt2, sl.Injection(0.5 * plain.vector, placement, operation)):
+        if operation in ("add", "add_keep_norm", "reft"):
+            with sl.steer(gpt2, 0.5 * plain):
                 close(found[0.5], log_probs(gpt2, padded, mask))
 
 

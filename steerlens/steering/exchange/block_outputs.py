@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from steerlens.arguments import listed, shown
 from steerlens.errors import SteerlensError
+from steerlens.steering.conditions import Injection
 from steerlens.steering.vectors import SteeringVector
 
 Vectors = SteeringVector | Sequence[SteeringVector]
@@ -22,10 +24,16 @@ def listed_vectors(vectors: Vectors) -> list[SteeringVector]:
     Raises:
         SteerlensError: anything else.
     """
-    given = [vectors] if isinstance(vectors, SteeringVector) else listed("vectors", vectors, of="steering vectors")
+    alone = isinstance(vectors, SteeringVector | Injection)
+    given: list[Any] = [vectors] if alone else listed("vectors", vectors, of="steering vectors")
     if not given:
         raise SteerlensError("there is no vector to save; give at least one")
     for vector in given:
+        if isinstance(vector, Injection):
+            named = repr(vector.title)[:60]
+            if vector.kind == "add":
+                raise SteerlensError(f"expected a SteeringVector, got the injection {named}; give its vector")
+            raise SteerlensError(f"this format holds vectors that are added; what {named} adds depends on activations")
         if not isinstance(vector, SteeringVector):
             raise SteerlensError(f"expected a SteeringVector, got {shown(vector)}")
         if (difference := vector.model.difference(given[0].model)) is not None:

@@ -6,9 +6,7 @@ tensors and plain data, and refuses everything else before anything of it runs.
 
 from __future__ import annotations
 
-import dataclasses
 import io
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,16 +15,12 @@ import torch
 
 from steerlens.arguments import path_to, shown
 from steerlens.errors import SteerlensError, first_line
-from steerlens.models import ModelStamp
 from steerlens.steering.conditions import Condition, Injection, Steering, as_condition
+from steerlens.steering.injection_files import injection_fields, injection_record
 from steerlens.steering.placement import Placement
-from steerlens.steering.ramps import Ramp
-from steerlens.steering.vectors import SteeringVector
 from steerlens.whole_files import write_whole
 
 FORMAT = "steerlens.condition.1"
-
-_VECTOR = ("layer", "label", "placement", "coeff", "source", "site", "heads")
 
 
 def save_torch(steering: Steering, path: str | Path, *, placement: Placement | None = None) -> Path:
@@ -34,7 +28,7 @@ def save_torch(steering: Steering, path: str | Path, *, placement: Placement | N
 
     `torch.load(path, weights_only=True)` gives a dictionary of plain data and tensors: `"format"`, `"label"`, and
     `"injections"`, each with its `vector` (`values` [pos width] as they are added, coefficient included, `layer`,
-    `site`, `heads`, `stamp` of the model), `placement`, `operation`, `value`, `mean` and `ramp`.
+    `site`, `heads`, `stamp` of the model), `placement`, `operation`, `value`, `mean`, `reads` and `ramp`.
 
     Args:
         steering: a vector, an injection, a tuple of these, or a Condition.
@@ -51,17 +45,7 @@ def save_torch(steering: Steering, path: str | Path, *, placement: Placement | N
     record = {
         "format": FORMAT,
         "label": condition.label,
-        "injections": [
-            {
-                "vector": _plain(one.vector),
-                "placement": one.placement,
-                "operation": one.operation,
-                "value": one.value,
-                "ramp": None if one.ramp is None else {"points": list(one.ramp.points), "over": one.ramp.over},
-                "mean": None if one.mean is None else _plain(one.mean),
-            }
-            for one in condition.injections
-        ],
+        "injections": [injection_record(one) for one in condition.injections],
     }
     return write_torch(path, record, "the condition")
 
@@ -78,17 +62,7 @@ def load_torch(path: str | Path) -> Condition:
             raise TypeError(f"it holds {shown(record)}")
         if record["format"] != FORMAT:
             raise TypeError(f"its format is {record['format']!r:.60}")
-        injections = tuple(
-            Injection(
-                _vector(one["vector"]),
-                one["placement"],
-                one["operation"],
-                one["value"],
-                None if one["mean"] is None else _vector(one["mean"]),
-                ramp=None if one["ramp"] is None else Ramp(one["ramp"]["points"], one["ramp"]["over"]),
-            )
-            for one in record["injections"]
-        )
+        injections = tuple(Injection(**injection_fields(one)) for one in record["injections"])
         return Condition(injections, record["label"])
     except (SteerlensError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise SteerlensError(
@@ -138,20 +112,3 @@ def read_torch(path: object) -> Any:
             f"{path} is not read: {why or 'it is no PyTorch file of tensors and plain data'} "
             "(nothing of it was executed); save the tensor alone with torch.save"
         ) from None
-
-
-def _plain(vector: SteeringVector) -> dict[str, Any]:
-    try:
-        source = json.loads(json.dumps(vector.source, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise SteerlensError(
-            f"the vector's source is no plain data ({error}); keep text, finite numbers, lists and mappings in it"
-        ) from None
-    fields = {name: getattr(vector, name) for name in _VECTOR}
-    stamp = dataclasses.asdict(vector.model)
-    return {**fields, "source": source, "values": vector.values.cpu().clone(), "stamp": stamp}
-
-
-def _vector(record: dict[str, Any]) -> SteeringVector:
-    fields = {name: record[name] for name in _VECTOR}
-    return SteeringVector(record["values"], model=ModelStamp.from_record(record["stamp"]), **fields)

@@ -1,4 +1,7 @@
-"""Extraction: model and prompts in, steering vector out. One file per method."""
+"""Extraction: model and prompts in, steering vector out. One file per method.
+
+`reft` makes an injection, not a vector. It is not imported here: injections have gates, and gates read activations.
+"""
 
 from steerlens.steering.extraction.actadd import actadd
 from steerlens.steering.extraction.latent import latent

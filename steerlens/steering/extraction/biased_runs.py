@@ -37,11 +37,11 @@ class BiasedRuns:
     edit: Callable[[Tensor, Tensor], Tensor] = lambda x, bias: x + _by_row(bias.to(x.device, x.dtype))
     _norms: list[Tensor] = field(default_factory=list)
 
-    def log_probs(self, rows: Sequence[TokenRow], bias: Float[Tensor, "*row n"]) -> Float[Tensor, " batch"]:
+    def log_probs(self, rows: Sequence[TokenRow], bias: Float[Tensor, "*row n"] | None) -> Float[Tensor, " batch"]:
         """The log-probability (nats) of each row's span given what comes before it.
 
         Args:
-            bias: one for all rows, or one for each.
+            bias: one for all rows, or one for each; None: the activations as they are.
         """
         _, chosen = self._run(rows, bias)
         return torch.stack([values.sum() for values in chosen])

@@ -122,6 +122,7 @@ def test_several_that_depend_on_each_other(case: Case) -> None:
         sl.Injection(raw_vector(case.model, "attn_out", seed=3), "all"),
         sl.Injection(raw_vector(case.model, seed=1), "all", "add_keep_norm"),
         sl.Injection(raw_vector(case.model, "mlp_out", seed=4), "all", "clamp", 3.0),
+        sl.Injection(raw_vector(case.model, seed=5), "all", "reft", 0.5, reads=0.1 * raw_vector(case.model, seed=6)),
         sl.Injection(raw_vector(case.model, "resid_post", layer=2, seed=2), "all", "ablate"),
     )
     with sl.attach(case.hf, both):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,13 +32,20 @@ def vector_on(model: Any, site: Site, layer: int = 1, span: int = 1, seed: int =
 
 
 def injection_of(vector: Any, operation: Any, placement: Any = "all") -> sl.Injection:
-    given: dict[str, Any] = {}
+    return sl.Injection(vector, placement, operation, **beside(vector, operation))
+
+
+def beside(vector: Any, operation: str) -> dict[str, Any]:
+    """What an operation needs beside its vector."""
     if operation == "affine":
-        mean = vector_like(vector, seed=9)
-        given["mean"] = mean
-    if operation == "clamp" and vector.layer % 2:
-        given["value"] = 2.5
-    return sl.Injection(vector, placement, operation, **given)
+        return {"mean": vector_like(vector, seed=9)}
+    if operation == "reft":
+        # Not so strong that an edit of an edited activation drowns the rest; without a mean over the width, which a
+        # centred model would not see.
+        reads = 0.2 * vector_like(vector, seed=8)
+        values = reads.values - reads.values.mean(-1, keepdim=True)
+        return {"reads": replace(reads, values=values), "value": 0.5}
+    return {"value": 2.5} if operation == "clamp" and vector.layer % 2 else {}
 
 
 def vector_like(vector: Any, seed: int) -> Any:
@@ -62,6 +70,7 @@ def change_of(injection: sl.Injection, length: int, total: int | None = None) ->
                 heads=vector.heads,
                 value=injection.value,
                 mean=None if injection.mean is None else injection.mean.values[0],
+                reads=None if injection.reads is None else injection.reads.values[0],
             )[0]
         return made
 

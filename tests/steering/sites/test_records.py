@@ -48,6 +48,9 @@ def test_run_keys_tell_sites_and_operations_apart(any_model: Any) -> None:
         sl.Injection(vector, operation="clamp", value=1.0),
         sl.Injection(vector, operation="affine", mean=mean),
         sl.Injection(vector, operation="affine", mean=2 * mean),
+        sl.Injection(vector, operation="reft", reads=mean),
+        sl.Injection(vector, operation="reft", reads=2 * mean),
+        sl.Injection(vector, operation="reft", reads=mean, value=1.0),
     ]
     keys = [run_key(sl.Condition((one,)), job="job") for one in injections]
     assert len(set(keys)) == len(keys)

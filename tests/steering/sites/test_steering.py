@@ -16,6 +16,7 @@ from tests.steering.sites.cases import (
     HEADS,
     PROMPTS,
     D,
+    beside,
     close,
     comparable,
     expected,
@@ -24,7 +25,6 @@ from tests.steering.sites.cases import (
     log_probs,
     sites_of,
     steered,
-    vector_like,
     vector_on,
 )
 
@@ -58,13 +58,8 @@ def test_the_end_of_a_block_is_the_beginning_of_the_next(model: Any) -> None:
             sl.SteeringVector(vector_on(model, "resid_pre").values, layer, stamp(model), site=site)  # type: ignore[arg-type]
             for layer, site in ((1, "resid_post"), (2, "resid_pre"))
         )
-        given: list[dict[str, Any]] = [{}, {}]
-        if operation == "affine":
-            given = [{"mean": vector_like(v, 9)} for v in (there, here)]
-        one, other = (
-            sl.Injection(v, "all", operation, **g)
-            for v, g in zip((there, here), given, strict=True)  # type: ignore[arg-type]
-        )
+        given = [beside(v, operation) | ({"value": 1.5} if operation == "clamp" else {}) for v in (there, here)]
+        one, other = (sl.Injection(v, "all", operation, **g) for v, g in zip((there, here), given, strict=True))
         close(steered(model, ids, one), steered(model, ids, other))
 
 
@@ -107,13 +102,13 @@ def test_clamping_to_what_is_there_changes_nothing(case: Case) -> None:
         close(steered(case.model, ids, sl.Injection(vector, "last", "clamp", there)), log_probs(case.model, [ids])[0])
 
 
-@pytest.mark.parametrize("operation", ["add", "add_keep_norm"])
+@pytest.mark.parametrize("operation", ["add", "add_keep_norm", "reft"])
 def test_zero_vectors_change_no_bit(model: Any, operation: Any) -> None:
     ids, base = ids_of(6), log_probs(model, [ids_of(6)])[0]
     for site in SITES:
         if site == "resid_mid" and f"blocks.0.{SITES[site]}" not in model.hook_dict:
             continue
-        zero = sl.Injection(0 * vector_on(model, site), "all", operation)  # type: ignore[arg-type]
+        zero = 0 * injection_of(vector_on(model, site), operation)  # type: ignore[arg-type]
         assert torch.equal(steered(model, ids, zero), base)
         both = sl.next_token_logits(model, PROMPTS, [None, zero])
         assert torch.equal(both[0], both[1])
