@@ -254,7 +254,7 @@ def table(path: Path) -> None:
     base = frame[frame.method == "unsteered"].set_index("task").surprise
     frame["damage"] = frame.surprise - frame.task.map(base)
     place = ["method", "site", "operation"]
-    columns = {}
+    columns: dict[Any, Any] = {}
     for name, rows in (("topics", frame[frame.task != "sentiment"]), ("sentiment", frame[frame.task == "sentiment"])):
         means = rows.groupby(place, sort=False)[["effect", "fluent", "damage"]].mean()
         columns |= {(name, column): means[column].map("{:.2f}".format) for column in means}

@@ -24,6 +24,7 @@ import numpy as np
 import steerlens as sl
 from steerlens import demo
 from steerlens.experiments.shared.scorers import probabilities, shipped_scorer
+from steerlens.runs.methods import trained_vectors
 
 SEARCHED = [
     "I went up to my friend and said",
@@ -44,6 +45,7 @@ HELD_OUT = [
     "After work I usually",
 ]
 STRENGTHS = [sl.norm_share(round(float(share), 3)) for share in np.geomspace(0.1, 1.05, 10)]
+PLAIN: dict[str, Any] = {"bridge": True, "processing": False}
 
 
 def main() -> None:
@@ -60,7 +62,9 @@ def main() -> None:
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     if not asked.table:
-        how = {} if asked.model == "demo" else {"dtype": "bfloat16", "bridge": True, "processing": False}
+        how: dict[str, Any] = (
+            {} if asked.model == "demo" else {"dtype": "bfloat16", "bridge": True, "processing": False}
+        )
         model = sl.load_model(asked.model, **how)
         for topic in asked.topics:
             target = asked.out / f"{topic}.json"
@@ -77,10 +81,8 @@ def searched(model: sl.HookedModel, topic: str, asked: argparse.Namespace) -> di
     n_layers = model.cfg.n_layers
     later = range(n_layers // 3, n_layers, max(n_layers // 15, 1))
     means = sl.mean_difference(model, positive, negative, layers=later, token=slice(1, None))
-    trained = [
-        sl.trained(model, positive, layer=round(share * n_layers), steps=40, held_out=0.4, progress=False)
-        for share in (0.53, 0.67, 0.8)
-    ]
+    contrast_set = sl.ContrastSet(tuple(positive), tuple(negative), name=topic)
+    trained = trained_vectors(model, contrast_set, layers="all")
     made = time.monotonic()
     found = sl.search(
         model,

@@ -17,6 +17,7 @@ from steerlens.steering.layer_vectors import is_pairs
 Method = Literal["actadd", "mean_difference", "pca", "probe", "lda", "trained"]
 # Training takes a backward pass per step: few layers, where topics and styles are steered best on models of any depth.
 _TRAINED_AT = (0.53, 0.67, 0.8)
+_FEW = 20
 
 
 def trained_vectors(
@@ -36,12 +37,13 @@ def trained_vectors(
     at = dict.fromkeys(chosen[min(int(share * len(chosen)), len(chosen) - 1)] for share in _TRAINED_AT)
     plain = not contrast.context and all(isinstance(one, str) for one in contrast.positive)
     targets = list(contrast.positive) if plain else contrast
-    # Of few texts two or more are held out, or training stops at random.
-    held_out = 0.4 if len(contrast.positive) < 20 else 0.25
+    # Of few texts none can be spared to say when to stop: a fixed number of steps, before they are learned by heart.
+    few = len(contrast.positive) < _FEW
+    how: dict[str, Any] = {"steps": 20, "held_out": 0} if few else {"steps": 60, "held_out": 0.25}
     found, reasons = {}, []
     for layer in at:
         try:
-            found[layer] = trained(model, targets, layer=layer, steps=40, held_out=held_out, progress=False)
+            found[layer] = trained(model, targets, layer=layer, progress=False, **how)
         except NothingLearned as reason:
             reasons.append(reason)
     if not found:
