@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 import steerlens as sl
@@ -210,6 +211,23 @@ def test_on_a_phone_figures_have_room_and_wide_tables_a_shadow(browser: Any, rep
     page.wait_for_timeout(500)
     assert table.evaluate(seen) == ["1", "0"]
     picture(page, "reading-phone")
+    page.close()
+
+
+def test_long_names_leave_room_for_the_plot_on_a_phone(browser: Any, tmp_path: Path) -> None:
+    names = [f"talk of {what}, huge coefficient (failed in the post)" for what in ("weddings", "anger", "geese")]
+    bars = go.Figure(go.Bar(x=[1, 2, 3], y=names, orientation="h"))
+    ticks = go.Figure(go.Scatter(x=[1, 2, 3], y=[0, 1, 2]), {"yaxis": {"tickvals": [0, 1, 2], "ticktext": names}})
+    for figure in (bars, ticks):
+        figure.update_yaxes(automargin=True)
+    path = write_page(tmp_path / "names.html", Page(title="names", figures={"bars": bars, "ticks": ticks}))
+    page = opened(browser, viewport={"width": 390, "height": 844})
+    page.goto(path.as_uri())
+    page.wait_for_function(DRAWN)
+    for plot in page.locator(".js-plotly-plot").all():
+        assert plot.locator(".nsewdrag").first.bounding_box()["width"] > 150
+        shown = plot.locator(".ytick text").all()
+        assert ["".join(one.text_content().split()) for one in shown] == [name.replace(" ", "") for name in names]
     page.close()
 
 

@@ -48,6 +48,23 @@ function stacked(layout) {
   return count;
 }
 
+// Long names on a vertical axis would leave no room for the plot: they go on several lines. The height they need.
+function brokenNames(layout, data) {
+  let height = 0;
+  for (const name of Object.keys(layout).filter((one) => /^yaxis\d*$/.test(one))) {
+    const axis = layout[name], id = name.replace("axis", "");
+    const own = data.filter((trace) => (trace.yaxis ?? "y") === id && Array.isArray(trace.y)).flatMap((trace) => trace.y);
+    const values = axis.tickvals ?? [...new Set(own.filter((one) => typeof one === "string"))];
+    const names = (axis.ticktext ?? values).map(String);
+    if (!names.some((one) => one.length > 20)) continue;
+    const made = names.map((one) => broken(one, 20));
+    const lines = Math.max(...made.map((one) => one.lines));
+    Object.assign(axis, { tickmode: "array", tickvals: values, ticktext: made.map((one) => one.text), tickfont: { size: 11 } });
+    height = Math.max(height, names.length * (lines * 13 + 4));
+  }
+  return height;
+}
+
 function forPhone(figure, width) {
   const data = structuredClone(figure.data), layout = structuredClone(figure.layout);
   const { margin: usual = {} } = layout.template?.layout ?? {};
@@ -61,7 +78,7 @@ function forPhone(figure, width) {
   layout.title = { ...layout.title, text: title.text, x: 8 / width, xref: "container", y: 1, yanchor: "top",
     pad: { t: 12 }, font: { size: 15 }, subtitle: { text: second.text, font: { size: 12 } } };
   const usualArea = (figure.layout.height ?? 450) - (margin.t ?? 84) - (margin.b ?? 64);
-  const area = panels > 1 ? panels * 300 : Math.max(180, usualArea);
+  const area = panels > 1 ? panels * 300 : Math.max(180, usualArea, brokenNames(layout, data));
   const top = 26 + 19 * title.lines + 17 * second.lines;
   const legend = { ...layout.legend, orientation: "h", x: 0, xanchor: "left", y: -below / area, yanchor: "top",
     title: { ...layout.legend?.title, side: "top" }, font: { size: 12 } };
