@@ -65,6 +65,11 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
     return html
 
 
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Leave the link to the repository, but not the theme's question to GitHub how many stars it has."""
+    return output.replace(' data-md-component="source"', "")
+
+
 def on_post_build(config: Any) -> None:
     """Write llms.txt: what the site holds, for programs that read."""
     lines = [f"# {config.site_name}", "", f"> {config.site_description}", ""]

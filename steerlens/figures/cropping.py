@@ -1,9 +1,13 @@
 """What an axis shows where a few values would stretch it, and how what it cuts off is marked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+
+from steerlens.figures import theme
 
 # An axis is cropped where nine in ten values fill less than a third of it, and at an interval that reaches further out
 # than half the length that all values take.
@@ -62,3 +66,22 @@ def window_of(
             reached = nearer(float(outermost(limit[~beyond])), bound)
             ends[place] = min(first, reached) if place == 0 else max(last, reached)
     return Window(ends[0], ends[1], beyond.to_numpy())
+
+
+def cut_marks(x: pd.Series, low: pd.Series, high: pd.Series, limits: Sequence[float]) -> go.Scatter:
+    """Triangles at the lower and upper edge of a frame, where the upright intervals at `x` go on beyond it."""
+    bottom, top = limits
+    margin = 0.02 * (top - bottom)
+    below, above = low < bottom, high > top
+    return go.Scatter(
+        x=[*x[below], *x[above]],
+        y=[bottom + margin] * int(below.sum()) + [top - margin] * int(above.sum()),
+        mode="markers",
+        marker={
+            "symbol": ["triangle-down"] * int(below.sum()) + ["triangle-up"] * int(above.sum()),
+            "size": 7,
+            "color": theme.BASELINE,
+        },
+        name="interval goes on<br>beyond the frame",
+        hoverinfo="skip",
+    )

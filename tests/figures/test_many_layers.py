@@ -6,7 +6,7 @@ import pytest
 
 from steerlens import figures
 from steerlens.figures.choices import effect_by_choice
-from steerlens.figures.cropping import window_of
+from steerlens.figures.cropping import cut_marks, window_of
 from steerlens.figures.shift_parts import shift_parts_bars
 from tests.figures.frames import places, shift, summary
 
@@ -180,3 +180,11 @@ def test_choices_are_labelled_with_their_tokens_in_the_room_there_is(count, betw
     ]
     figure = effect_by_choice(pd.DataFrame(rows), names={str(i): " and" for i in range(count)})
     assert list(figure.layout.xaxis.ticktext) == [f"{i}{between}␣and" for i in range(count)]
+
+
+def test_upright_intervals_that_leave_the_frame_are_marked_at_its_edge() -> None:
+    x, low, high = pd.Series([0.0, 1.0, 2.0]), pd.Series([0.5, -3.0, np.nan]), pd.Series([1.5, 9.0, np.nan])
+    marks = cut_marks(x, low, high, [0.0, 2.0])
+    assert list(marks.x) == [1.0, 1.0] and list(marks.marker.symbol) == ["triangle-down", "triangle-up"]
+    assert 0.0 < marks.y[0] < 0.1 and 1.9 < marks.y[1] < 2.0
+    assert not len(cut_marks(x, low, high, [-4.0, 10.0]).x)

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from steerlens.errors import SteerlensError
 from steerlens.figures import theme
 from steerlens.figures.columns import require
+from steerlens.figures.cropping import cut_marks
 from steerlens.figures.intervals import error_bars, interval_band
 
 _RATIO = "perplexity, steered / unsteered"
@@ -74,6 +75,10 @@ def bin_figure(
             )
         if lines:
             figure.add_hline(y=1.0, line=_ONE, row=row, col=1)
+    drawn = pd.concat([own.assign(at=own["group"].map(place) + shift) for _, own, _, _, shift in upper])
+    marks = cut_marks(drawn["at"], drawn["low"], drawn["high"], limits)
+    if len(marks.x):
+        figure.add_trace(marks, row=1, col=1)
     step = -(-len(bins) // _MOST_TICKS)
     shown = bins.iloc[::step]
     figure.update_xaxes(
