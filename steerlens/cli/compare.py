@@ -98,6 +98,7 @@ def compare(
     if out is not None:
         writers["report"] = lambda: result.report(out, command=typed())
     lines, problems = write_all(writers)
-    say("\n".join([repr(result), "", result.pairs.to_string(index=False), *lines]))
+    pairs = ["", result.pairs.to_string(index=False)] if len(result.pairs) else []
+    say("\n".join([repr(result), *pairs, *lines]))
     if problems:
         raise SteerlensError("; ".join(problems))

@@ -30,12 +30,15 @@ def compared_page(comparison: Any, *, command: str | None = None) -> Page:
         label=lambda rows: rows["method"].where(rows["role"] != "unsteered", "unsteered")
     )
     labels = list(shown["label"].drop_duplicates())
+    tables = {"Methods": table.set_index("condition").drop(columns="label")}
+    if len(comparison.pairs):
+        tables["Differences"] = comparison.pairs
     return Page(
         title=f"{goal.name}: methods compared ({settings['what']})",
         subtitle="; ".join([told, *comparison.notes]),
         headlines=tiles,
         figures={f"Success of each method, {told}.": comparison.plot(), "What it cost.": trade},
-        tables={"Methods": table.set_index("condition").drop(columns="label"), "Differences": comparison.pairs},
+        tables=tables,
         completions=[Completions(completions_side_by_side(shown.drop(columns="condition"), goal, labels=labels, n=3))],
         every=AllCompletions(
             frame=comparison.completions,

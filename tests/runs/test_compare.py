@@ -111,10 +111,13 @@ def test_a_layer_where_nothing_is_learned_is_left_out(any_model, monkeypatch: py
         trained_vectors(any_model, SET, layers=[1])
 
 
-def test_what_the_contrast_is_not_enough_for_is_named(any_model) -> None:
+def test_what_the_contrast_is_not_enough_for_is_named(any_model, tmp_path: Path) -> None:
     pair = sl.PromptPair(" love", " hate")
     found = sl.compare(any_model, pair, PROMPTS[0], **{**HOW, "methods": "all"})
     assert set(found.searches) == {"actadd"}
+    assert "Differences" in found.report(tmp_path / "page.html").read_text("utf-8")
+    alone = sl.compare(any_model, pair, PROMPTS[0], baselines=[], **{**HOW, "methods": "all"})
+    assert alone.pairs.empty and "Differences" not in alone.report(tmp_path / "page.html").read_text("utf-8")
     assert any(note.startswith("no pca") for note in found.notes)
     assert any("nothing is held out" in note for note in found.notes)
     assert "prompting:  love" in " ".join(found.frame["method"]) or "prompting: love" in " ".join(found.frame["method"])
