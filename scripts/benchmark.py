@@ -3,6 +3,7 @@
     python scripts/benchmark.py                                  # the embedded model, minutes on two cores
     python scripts/benchmark.py --model gpt2-small --layers 2    # that shape with random weights, much longer
     python scripts/benchmark.py --peers python-with-peers        # also steering-vectors and repeng (see below)
+    python scripts/benchmark.py --directions                     # 200 pairs at all layers against the passes alone
     python scripts/benchmark.py --growth                         # how the cost grows, with the hardware's bounds
     python scripts/benchmark.py --search --coeffs 20 --prompts 10 --n 1 --tokens 32      # a whole search, in seconds
     … the same with --model llama-8b --device cuda --dtype bfloat16, and with
@@ -25,8 +26,11 @@ from pathlib import Path
 import torch
 from benchmarks import growth, results
 from benchmarks.contenders import import_time, next_token_grid, premium, sampling_sweep, search
+from benchmarks.extraction import extraction
 from benchmarks.peers import PEERS, Peer
 from benchmarks.shapes import GOALS, NAMES, hooked, plain
+
+import steerlens as sl
 
 
 def main() -> None:
@@ -44,12 +48,19 @@ def main() -> None:
     parser.add_argument("--peers", default=None, metavar="PYTHON", help="interpreter that has the peer libraries")
     parser.add_argument("--search", action="store_true", help="only a whole search by steerlens alone, in seconds")
     parser.add_argument("--prompts", type=int, default=1, help="prompts of the search")
+    parser.add_argument("--directions", action="store_true", help="only directions, against the passes they are from")
     parser.add_argument("--growth", action="store_true", help="only the growth of cost, as figures")
     asked = parser.parse_args()
     if asked.threads:
         torch.set_num_threads(asked.threads)
     if asked.growth:
         print(growth.run(asked.model, device=asked.device, dtype=asked.dtype))
+        return
+    if asked.directions:
+        model = sl.load_model(asked.model, device=asked.device, dtype=asked.dtype)
+        found = extraction(model, rounds=asked.rounds)
+        stem = f"directions-{asked.model.rsplit('/', 1)[-1]}-{asked.device}"
+        print(results.write(found, stem=stem, title=asked.model))
         return
     if asked.search:
         model = hooked(
