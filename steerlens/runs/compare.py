@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -95,7 +97,7 @@ def compare(
         name: search(
             model, _named(name, one), chosen, goal=goal, budget=budget, strengths=strengths, margin=margin,
             held_out=other or None, confirm=0, sampling=sampling, batch_size=batch_size, progress=progress,
-            storage=None if place is None else place / f"{name}.sqlite",
+            storage=None if place is None else place / _file_name(name),
         )
         for name, one in vectors.items()
     }  # fmt: skip
@@ -131,6 +133,13 @@ def compare(
     )  # fmt: skip
     measure_completions(frame, (goal,))
     return Comparison(frame, goal, margin, found, (*notes, *left_out), settings)
+
+
+def _file_name(method: str) -> str:
+    """The file of a method's search in the folder, whatever the caller calls the method."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", method)[:40]
+    told = "" if plain == method else "-" + hashlib.blake2b(method.encode(), digest_size=4).hexdigest()
+    return f"search-{plain}{told}.sqlite"
 
 
 def _folder(storage: str | Path) -> Path:

@@ -89,6 +89,16 @@ def test_a_comparison_that_was_stopped_goes_on_from_its_folder(
         sl.compare(any_model, SET, PROMPTS, **{**how, "storage": Path(__file__)})
 
 
+def test_methods_of_any_name_stay_in_the_folder(any_model, tmp_path: Path) -> None:
+    names = ["compared", "../out", "a/b", "a b", "a_b", "x" * 300]
+    vectors = [sl.mean_difference(any_model, SET, layer=1)]
+    how = {**HOW, "methods": dict.fromkeys(names, vectors), "confirm": 1, "baselines": []}
+    kept = tmp_path / "kept"
+    found = sl.compare(any_model, SET, PROMPTS, **how, storage=kept)
+    assert list(found.searches) == names and {one.name for one in tmp_path.iterdir()} == {"kept"}
+    assert len([one for one in kept.iterdir() if one.suffix == ".sqlite"]) == len(names) + 1
+
+
 def test_trained_vectors_stand_at_layers_from_the_middle_on(any_model) -> None:
     found = trained_vectors(any_model, SET, layers="all")
     assert list(found) == sorted(found) and min(found) >= any_model.cfg.n_layers // 2
